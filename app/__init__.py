@@ -1,0 +1,1 @@
+"""Muster: registers fleets of database instances and retires them without leaving a row behind."""

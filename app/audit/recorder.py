@@ -1,0 +1,88 @@
+"""Writes the audit trail, always in the transaction of the change that it describes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import orjson
+from asgi_correlation_id import correlation_id
+from sqlalchemy import Table, insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.database import dialect_name, insert_rows, stored_timestamp
+from app.models.audit import AuditEvent, AuditOutcome
+from app.models.base import utc_now
+
+_table = AuditEvent.__table__
+assert isinstance(_table, Table)
+_bulk_columns = (
+    "occurred_at",
+    "space_id",
+    "action",
+    "resource_type",
+    "resource_id",
+    "resource_name",
+    "outcome",
+    "batch_id",
+    "request_id",
+    "changes",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """`changes` is before and after, or a batch's counts; it never holds a secret."""
+
+    action: str
+    resource_type: str
+    resource_id: int | None
+    resource_name: str | None
+    space_id: int | None
+    outcome: AuditOutcome = AuditOutcome.SUCCEEDED
+    batch_id: UUID | None = None
+    changes: dict[str, Any] | None = None
+
+
+async def record(session: AsyncSession, entry: AuditEntry) -> None:
+    await session.execute(
+        insert(_table).values(
+            space_id=entry.space_id,
+            action=entry.action,
+            resource_type=entry.resource_type,
+            resource_id=entry.resource_id,
+            resource_name=entry.resource_name,
+            outcome=entry.outcome,
+            batch_id=entry.batch_id,
+            request_id=correlation_id.get(),
+            changes=entry.changes,
+        )
+    )
+
+
+async def record_many(session: AsyncSession, entries: Sequence[AuditEntry]) -> None:
+    """The same for many entries, as one bulk load."""
+    occurred_at = stored_timestamp(session, utc_now())
+    request_id = correlation_id.get()
+    # SQLite keeps a UUID as 32 hexadecimal digits, which is SQLAlchemy's portable form.
+    keeps_uuid = dialect_name(session) == "postgresql"
+    await insert_rows(
+        session,
+        _table,
+        _bulk_columns,
+        [
+            (
+                occurred_at,
+                entry.space_id,
+                entry.action,
+                entry.resource_type,
+                entry.resource_id,
+                entry.resource_name,
+                entry.outcome.value,
+                entry.batch_id if keeps_uuid or entry.batch_id is None else entry.batch_id.hex,
+                request_id,
+                None if entry.changes is None else orjson.dumps(entry.changes).decode(),
+            )
+            for entry in entries
+        ],
+    )

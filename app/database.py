@@ -1,0 +1,272 @@
+"""Engine, session factories and the few statements whose form differs between the two databases.
+
+There are two factories. `writers` opens transactions; on SQLite these start with BEGIN IMMEDIATE behind one in-process
+lock in order of arrival, because a read that later upgrades to a write fails at once whatever the busy timeout.
+`readers` runs every statement by itself (autocommit): no BEGIN, no ROLLBACK, one round trip for one SELECT. On SQLite
+readers have connections of their own that cannot write.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+import asyncpg
+import orjson
+import structlog
+from fastapi import Depends, Request
+from sqlalchemy import ARRAY, BigInteger, Connection, Select, Table, Text, bindparam, event, func, select, text
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
+
+from app.config import Settings
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+SQLITE_BUSY_TIMEOUT_MILLISECONDS = 10_000
+SQLITE_CACHE_KIBIBYTES = 64 * 1024
+TRANSIENT_ATTEMPTS = 3
+# deadlock_detected, serialization_failure, lock_not_available: the same transaction can succeed when run again.
+# https://www.postgresql.org/docs/current/errcodes-appendix.html
+_transient_states = {"40P01", "40001", "55P03"}
+
+
+class Database:
+    """The engine and its two session factories; one a process."""
+
+    def __init__(self, settings: Settings) -> None:
+        url = settings.resolved_database_url
+        self.is_sqlite = url.startswith("sqlite")
+        self.max_overflow = settings.pool_max_overflow
+        self.engine = (
+            _sqlite_engine(url, settings, writes=True) if self.is_sqlite else _postgresql_engine(url, settings)
+        )
+        self.read_engine = (
+            _sqlite_engine(url, settings, writes=False)
+            if self.is_sqlite
+            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
+        )
+        self.writers = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.readers = async_sessionmaker(self.read_engine, expire_on_commit=False)
+        # Batches open connections beside those of requests; unbounded, they would starve requests of the pool.
+        self.batch_connections = asyncio.Semaphore(settings.batch_connections)
+
+    @property
+    def pool(self) -> QueuePool:
+        """The pool that requests read through."""
+        pool = self.read_engine.sync_engine.pool
+        assert isinstance(pool, QueuePool)
+        return pool
+
+    async def dispose(self) -> None:
+        await self.engine.dispose()
+        if self.is_sqlite:
+            await self.read_engine.dispose()
+
+
+def _postgresql_engine(url: str, settings: Settings) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=settings.pool_size,
+        max_overflow=settings.pool_max_overflow,
+        pool_recycle=settings.pool_recycle_seconds,
+        pool_timeout=settings.pool_timeout_seconds,
+        connect_args={"timeout": settings.connect_timeout_seconds},
+    )
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def refuse_closed(connection: Any, entry: ConnectionPoolEntry, proxy: PoolProxiedConnection) -> None:
+        # A server that went away has closed its socket, and asyncpg has seen it: asking costs nothing, where a
+        # pre-ping would cost every request a round trip. The pool answers by opening another connection.
+        if connection.driver_connection.is_closed():
+            raise DisconnectionError
+
+    return engine
+
+
+def _sqlite_engine(url: str, settings: Settings, *, writes: bool) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=settings.pool_size,
+        max_overflow=settings.pool_max_overflow,
+        pool_timeout=settings.pool_timeout_seconds,
+        # Nothing is begun on a reader, so nothing needs to be rolled back when it returns to the pool.
+        pool_reset_on_return="rollback" if writes else None,
+        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_MILLISECONDS / 1000, "isolation_level": None},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def set_pragmas(connection: Any, entry: ConnectionPoolEntry) -> None:
+        cursor = connection.cursor()
+        for pragma in (
+            "journal_mode=WAL",
+            "foreign_keys=ON",
+            "synchronous=FULL",
+            f"cache_size=-{SQLITE_CACHE_KIBIBYTES}",
+            "temp_store=MEMORY",
+            f"query_only={'OFF' if writes else 'ON'}",
+        ):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    if writes:
+        _serialize_writers(engine)
+    return engine
+
+
+def _serialize_writers(engine: AsyncEngine) -> None:
+    """One writer at a time, in order of arrival: asyncio.Lock is fair, SQLite's own busy handler is not."""
+    lock = asyncio.Lock()
+    holding = "holds_writer_lock"
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin_immediate(connection: Connection) -> None:
+        proxied = connection.connection.dbapi_connection
+        assert proxied is not None
+        proxied.run_async(lambda _: lock.acquire())
+        connection.info[holding] = True
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    # Not on commit or rollback: those events come before the statement is sent.
+    @event.listens_for(engine.sync_engine, "checkin")
+    def release(connection: Any, entry: ConnectionPoolEntry) -> None:
+        if entry.info.pop(holding, False):
+            lock.release()
+
+
+def is_transient(error: DBAPIError) -> bool:
+    """Whether running the same transaction again can succeed: deadlock, serialization failure, SQLite busy."""
+    state = getattr(error.orig, "sqlstate", None)
+    return state in _transient_states or (state is None and "database is locked" in str(error.orig))
+
+
+def is_disconnect(error: BaseException) -> bool:
+    """Whether the connection was lost or could not be made, so that a commit under way may or may not have happened."""
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None) or ""
+        return error.connection_invalidated or state.startswith(("08", "57P"))
+    return isinstance(error, OSError | TimeoutError | DisconnectionError)
+
+
+async def run_in_transaction(
+    sessions: async_sessionmaker[AsyncSession], work: Callable[[AsyncSession], Awaitable[T]]
+) -> T:
+    """Runs `work` in one transaction; deadlocks and serialization failures are tried three times, with jitter."""
+    for attempt in range(1, TRANSIENT_ATTEMPTS + 1):
+        try:
+            async with sessions.begin() as session:
+                return await work(session)
+        except DBAPIError as error:
+            if attempt == TRANSIENT_ATTEMPTS or not is_transient(error):
+                raise
+            log.info("transaction is run again", attempt=attempt, reason=str(error.orig))
+            await asyncio.sleep(random.uniform(0.01, 0.05) * 2**attempt)
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def dialect_name(session: AsyncSession) -> str:
+    return session.get_bind().dialect.name
+
+
+def listed(session: AsyncSession, values: Sequence[int] | Sequence[str]) -> Select[Any]:
+    """The values as a one-column SELECT for `column.in_(…)`: one parameter, whatever their number."""
+    if dialect_name(session) == "postgresql":
+        item_type = Text() if values and isinstance(values[0], str) else BigInteger()
+        return select(func.unnest(bindparam(None, list(values), type_=ARRAY(item_type))).label("value"))
+    return select(func.json_each(orjson.dumps(list(values)).decode()).table_valued("value").c.value)
+
+
+def stored_timestamp(session: AsyncSession, moment: datetime) -> datetime | str:
+    """A UTC moment as `insert_rows` must be given it: SQLite has no type for it and keeps SQLAlchemy's text form."""
+    if dialect_name(session) == "postgresql":
+        return moment
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+
+
+async def reserve_ids(session: AsyncSession, table: Table, count: int) -> list[int]:
+    """`count` ids that no other row of the table has or will get.
+
+    Knowing the ids before the rows are written lets rows, links and audit entries go in as plain bulk loads, and
+    answers after a lost connection whether the commit had happened.
+    """
+    if dialect_name(session) == "postgresql":
+        drawn = await session.execute(
+            text("SELECT nextval(pg_get_serial_sequence(:table, 'id')) FROM generate_series(1, :count)"),
+            {"table": table.name, "count": count},
+        )
+        return list(drawn.scalars())
+    # The writer lock is held, and AUTOINCREMENT never hands out an id below the highest it has seen.
+    last = await session.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = :table"), {"table": table.name})
+    first = (last or 0) + 1
+    return list(range(first, first + count))
+
+
+async def insert_rows(
+    session: AsyncSession, table: Table, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]
+) -> None:
+    """Loads rows in bulk inside the session's transaction: COPY on PostgreSQL, executemany on SQLite.
+
+    Values are the driver's: JSON as text, timestamps from `stored_timestamp`. Constraint violations surface as
+    SQLAlchemy's IntegrityError on both.
+    """
+    if not rows:
+        return
+    connection = await session.connection()
+    if dialect_name(session) == "postgresql":
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        try:
+            await driver.copy_records_to_table(table.name, columns=list(columns), records=_yielding(rows))
+        except Exception as error:
+            raise _as_sqlalchemy(error, table) from error
+    else:
+        marks = ", ".join("?" * len(columns))
+        await connection.exec_driver_sql(
+            f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})", list(rows)
+        )
+
+
+async def _yielding(rows: Sequence[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:
+    """Rows for COPY, with a turn for everybody else's requests every few hundred."""
+    for start in range(0, len(rows), 250):
+        for row in rows[start : start + 250]:
+            yield row
+        await asyncio.sleep(0)
+
+
+def _as_sqlalchemy(error: Exception, table: Table) -> Exception:
+    """What SQLAlchemy would have raised, had the statement gone through it; other errors are returned as they are."""
+    statement = f"COPY {table.name}"
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+        return IntegrityError(statement, None, error)
+    if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError | OSError):
+        return OperationalError(statement, None, error, connection_invalidated=True)
+    if isinstance(error, asyncpg.PostgresError):
+        return OperationalError(statement, None, error)
+    return error
+
+
+def get_database(request: Request) -> Database:
+    database = request.app.state.database
+    assert isinstance(database, Database)
+    return database
+
+
+async def _read_session(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
+    async with database.readers() as session:
+        yield session
+
+
+async def _write_session(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
+    async with database.writers.begin() as session:
+        yield session
+
+
+# scope="function": by default FastAPI runs what stands after `yield` once the answer is sent, and a client would get its
+# 200 before the commit, or in spite of a failed one.
+ReadSession = Annotated[AsyncSession, Depends(_read_session, scope="function")]
+WriteSession = Annotated[AsyncSession, Depends(_write_session, scope="function")]

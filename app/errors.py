@@ -1,0 +1,243 @@
+"""The error tree, its numeric catalogue, and the one place where errors become HTTP answers.
+
+    AppError
+    ├── ParameterError 25000 (422)
+    │   ├── InvalidCursor (400)
+    │   └── BodyTooLarge (413)
+    ├── DatabaseFailed 25010 (500)
+    │   └── DatabaseUnavailable (503, Retry-After)
+    ├── NotFound 25013 (404)
+    ├── SpaceNotFound 25015 (404)
+    ├── Conflict 25016 (409)
+    ├── PreconditionFailed 25017 (412)
+    ├── Blocked 25018 (409)
+    ├── FileTypeNotAccepted 25100 (415)
+    ├── FileUnparsable 25200 (422)
+    ├── FileEmpty 25300 (422)
+    └── Unexpected 25500 (500)
+
+Every answer that is not a success is `application/problem+json` (RFC 9457) with our members `code`, `request_id` and,
+for bad input, `errors`. Services raise these; routes never catch them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import orjson
+import structlog
+from asgi_correlation_id import correlation_id
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+log = structlog.get_logger(__name__)
+
+type_prefix = "urn:muster:problem:"
+MAX_ECHO_CHARACTERS = 200
+RETRY_AFTER_SECONDS = 5
+
+JsonValue = None | bool | int | float | str | Sequence["JsonValue"] | Mapping[str, "JsonValue"]
+
+
+class AppError(Exception):
+    """An answer that is not a success. Subclasses fix the HTTP status and the stable code.
+
+    `members` are further members of the problem document (such as `errors` or `blockers`).
+    """
+
+    status: ClassVar[int] = 500
+    code: ClassVar[int] = 25500
+    title: ClassVar[str] = "Unexpected error"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        members: Mapping[str, JsonValue] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.members = dict(members or {})
+        self.headers = dict(headers or {})
+
+
+class ParameterError(AppError):
+    status, code, title = 422, 25000, "Parameter error"
+
+
+class InvalidCursor(ParameterError):
+    status = 400
+
+
+class BodyTooLarge(ParameterError):
+    status = 413
+
+
+class DatabaseFailed(AppError):
+    status, code, title = 500, 25010, "Database execution error"
+
+
+class DatabaseUnavailable(DatabaseFailed):
+    status = 503
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+class NotFound(AppError):
+    status, code, title = 404, 25013, "Not found"
+
+
+class SpaceNotFound(AppError):
+    status, code, title = 404, 25015, "Space not found"
+
+
+class Conflict(AppError):
+    status, code, title = 409, 25016, "Conflict"
+
+
+class PreconditionFailed(AppError):
+    status, code, title = 412, 25017, "Precondition failed"
+
+
+class Blocked(AppError):
+    status, code, title = 409, 25018, "Blocked"
+
+
+class FileTypeNotAccepted(AppError):
+    status, code, title = 415, 25100, "File type not accepted"
+
+
+class FileUnparsable(AppError):
+    status, code, title = 422, 25200, "File cannot be parsed"
+
+
+class FileEmpty(AppError):
+    status, code, title = 422, 25300, "File is empty"
+
+
+class Unexpected(AppError):
+    pass
+
+
+def cut(value: str) -> str:
+    """What of a value may be echoed in an error: its first 200 characters."""
+    return value if len(value) <= MAX_ECHO_CHARACTERS else value[:MAX_ECHO_CHARACTERS] + "…"
+
+
+def problem_response(error: AppError, request: Request) -> Response:
+    document = {
+        "type": type_prefix + error.title.lower().replace(" ", "-"),
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "instance": request.url.path,
+        "code": error.code,
+        "request_id": correlation_id.get(),
+        **error.members,
+    }
+    return Response(
+        orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS),
+        status_code=error.status,
+        media_type="application/problem+json",
+        headers=error.headers,
+    )
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    """RFC 6901 pointer of a pydantic location; the first part says body, query, path or header."""
+    return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in location)
+
+
+def _echo(kind: str, location: Sequence[str | int], value: object) -> str | None:
+    """The offending value, when it can be shown: never a secret, nor what was sent under a name that we do not know."""
+    if kind == "extra_forbidden" or any("password" in str(part).lower() for part in location):
+        return None
+    return cut(str(value)) if isinstance(value, str | int | float) else None
+
+
+def _validation_error(error: RequestValidationError) -> AppError:
+    errors: list[JsonValue] = []
+    for each in error.errors():
+        entry: dict[str, JsonValue] = {
+            "pointer": _pointer(each["loc"]),
+            "code": each["type"],
+            "message": each["msg"],
+        }
+        value = _echo(each["type"], each["loc"], each.get("input"))
+        if value is not None:
+            entry["value"] = value
+        errors.append(entry)
+    count = len(errors)
+    return ParameterError(f"{count} value{'s' if count > 1 else ''} not accepted", members={"errors": errors})
+
+
+_by_status: dict[int, type[AppError]] = {
+    404: NotFound,
+    409: Conflict,
+    412: PreconditionFailed,
+    413: BodyTooLarge,
+    415: FileTypeNotAccepted,
+}
+
+
+def _http_error(error: HTTPException) -> AppError:
+    kind = _by_status.get(error.status_code)
+    if kind is None:
+        # 405, 406 and whatever else the framework refuses: the caller's doing, so a parameter error with that status.
+        kind = type("HttpError", (ParameterError,), {"status": error.status_code})
+    return kind(str(error.detail), headers=error.headers)
+
+
+def database_error(error: SQLAlchemyError) -> AppError:
+    """503 when another try can help (no connection, pool exhausted), else 500. Nothing of the statement is told."""
+    if isinstance(error, PoolTimeout):
+        return DatabaseUnavailable("every database connection is in use; try again")
+    if isinstance(error, DBAPIError) and is_unavailable(error):
+        return DatabaseUnavailable("the database cannot be reached; try again")
+    return DatabaseFailed("the database refused the statement; the log has the reason under this request id")
+
+
+# SQLSTATE classes and codes after which the same call can succeed: connection exceptions (08), resources (53),
+# operator intervention (57P..: shutting down, starting up). https://www.postgresql.org/docs/current/errcodes-appendix.html
+_unavailable_states = ("08", "53", "57P")
+
+
+def is_unavailable(error: DBAPIError) -> bool:
+    """Whether the database was not there (or not yet, or too busy), rather than unwilling."""
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state.startswith(_unavailable_states):
+        return True
+    return state == "" and ("database is locked" in str(error.orig) or "connection" in str(error.orig).lower())
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    match error:
+        case AppError():
+            known = error
+        case RequestValidationError():
+            known = _validation_error(error)
+        case HTTPException():
+            known = _http_error(error)
+        case SQLAlchemyError():
+            log.error("database error", error=str(getattr(error, "orig", error)), path=request.url.path)
+            known = database_error(error)
+        case OSError() | TimeoutError():
+            log.error("connection error", error=repr(error), path=request.url.path)
+            known = DatabaseUnavailable("the database cannot be reached; try again")
+        case _:
+            log.error("unexpected error", path=request.url.path, exc_info=error)
+            known = Unexpected(f"unexpected error; the log has it under request id {correlation_id.get()}")
+            # This answer is made outside the middleware that sets the header on every other one.
+            known.headers["X-Request-ID"] = correlation_id.get() or ""
+    return problem_response(known, request)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    for kind in (AppError, RequestValidationError, HTTPException, SQLAlchemyError, OSError, Exception):
+        app.add_exception_handler(kind, _answer)

@@ -1,0 +1,43 @@
+"""Logging: one JSON object a line on standard error, with the request id of the call that caused it."""
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from asgi_correlation_id import correlation_id
+
+
+def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    request_id = correlation_id.get()
+    if request_id is not None:
+        event["request_id"] = request_id
+    return event
+
+
+def configure_logging(level: str) -> None:
+    """Sends structlog's and the standard library's records through the same JSON formatter."""
+    shared = [
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.stdlib.add_log_level,
+        _add_request_id,
+    ]
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level.upper())

@@ -1,0 +1,118 @@
+"""Keyset pages: a page costs the same at any depth, because it continues behind the last row instead of counting.
+
+A cursor holds the sort it belongs to and the last row's sort value and id. It is opaque to clients; one that is not
+ours, or that was made for another sort, is a 400.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from fastapi import Depends, Query
+from pydantic import BaseModel
+from sqlalchemy import ColumnElement, Row, Select, tuple_
+
+from app.errors import InvalidCursor, ParameterError
+
+ItemT = TypeVar("ItemT")
+
+MAX_PAGE_ITEMS = 200
+DEFAULT_PAGE_ITEMS = 50
+MAX_ID = 2**63 - 1
+
+
+class Page(BaseModel, Generic[ItemT]):
+    items: list[ItemT]
+    next_cursor: str | None
+    total: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    limit: int
+    cursor: str | None
+    include_total: bool
+
+
+def _page_request(
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ITEMS, description="Items on a page")] = DEFAULT_PAGE_ITEMS,
+    cursor: Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before")] = None,
+    include_total: Annotated[bool, Query(description="Count all matches too, which costs a scan")] = False,
+) -> PageRequest:
+    return PageRequest(limit, cursor, include_total)
+
+
+PageQuery = Annotated[PageRequest, Depends(_page_request)]
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """One column of the whitelist and a direction; the id, in the same direction, breaks ties."""
+
+    name: str
+    column: ColumnElement[Any]
+    id_column: ColumnElement[int]
+    descending: bool
+
+    @classmethod
+    def parse(cls, raw: str, columns: Mapping[str, ColumnElement[Any]]) -> "Sort":
+        """`name` or `-name` with a name from `columns`, which must hold `id`."""
+        name = raw.removeprefix("-")
+        column = columns.get(name)
+        if column is None:
+            allowed = ", ".join(columns)
+            raise ParameterError(
+                f"cannot sort by {name[:50]!r}; one of {allowed}, with a leading - for descending",
+                members={
+                    "errors": [{"pointer": "/query/sort", "code": "unknown_value", "message": f"one of {allowed}"}]
+                },
+            )
+        return cls(name, column, columns["id"], raw.startswith("-"))
+
+    def apply(self, statement: Select[Any], page: PageRequest) -> Select[Any]:
+        """The statement's page, and one row more, which tells whether there is a next page."""
+        keys = (self.id_column,) if self.name == "id" else (self.column, self.id_column)
+        if page.cursor is not None:
+            after = self._decode(page.cursor)[-len(keys) :]
+            left, right = tuple_(*keys), tuple_(*after, types=[key.type for key in keys])
+            statement = statement.where(left < right if self.descending else left > right)
+        ordered = (key.desc() if self.descending else key.asc() for key in keys)
+        return statement.order_by(*ordered).limit(page.limit + 1)
+
+    def cut(self, rows: Sequence[Row[Any]], page: PageRequest) -> tuple[Sequence[Row[Any]], str | None]:
+        """The page's rows, and the cursor of the next page if there is one."""
+        if len(rows) <= page.limit:
+            return rows, None
+        last = rows[page.limit - 1]
+        return rows[: page.limit], self._encode(getattr(last, self.name), last.id)
+
+    def _encode(self, value: Any, identity: int) -> str:
+        key = value.isoformat() if isinstance(value, datetime) else value
+        return base64.urlsafe_b64encode(orjson.dumps([self._signature, key, identity])).decode().rstrip("=")
+
+    def _decode(self, cursor: str) -> tuple[Any, int]:
+        refused = InvalidCursor("the cursor is not one of ours, or belongs to another sort")
+        try:
+            signature, key, identity = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+            value = datetime.fromisoformat(key) if self.column.type.python_type is datetime else key
+        except (ValueError, TypeError, binascii.Error) as error:
+            raise refused from error
+        if (
+            signature != self._signature
+            or not isinstance(value, self.column.type.python_type)
+            or type(identity) is not int
+            or not 0 <= identity <= MAX_ID
+            or (isinstance(value, datetime) and value.tzinfo is None)
+            or (isinstance(value, str) and "\x00" in value)
+            or (type(value) is int and not 0 <= value <= MAX_ID)
+        ):
+            raise refused
+        return value, identity
+
+    @property
+    def _signature(self) -> str:
+        return f"-{self.name}" if self.descending else self.name

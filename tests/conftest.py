@@ -1,0 +1,124 @@
+"""Databases for tests: real ones, built once by Alembic as templates and copied for each test.
+
+`database_url` is parametrised over both, so whatever uses it (settings, app, client, database) runs on both.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.config import Settings
+from app.database import Database
+from app.main import create_app
+from tests.factories import Registry
+from tests.postgres_server import PostgresServer
+
+ROOT = Path(__file__).parent.parent
+_postgres: PostgresServer | None = None
+_directory: Path | None = None
+
+
+def migrate(url: str, revision: str = "head", command: str = "upgrade") -> None:
+    subprocess.run(
+        [sys.executable, "-m", "alembic", command, revision],
+        cwd=ROOT,
+        env={**os.environ, "MUSTER_DATABASE_URL": url},
+        check=True,
+        capture_output=True,
+    )
+
+
+async def execute_on(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The controller brings up PostgreSQL and both templates; xdist's workers find them in the environment."""
+    global _postgres, _directory
+    if hasattr(config, "workerinput") or config.option.collectonly or config.option.help:
+        return
+    _directory = Path(tempfile.mkdtemp(prefix="muster-tests-"))
+    _postgres = PostgresServer()
+    _postgres.start()
+    os.environ["MUSTER_TEST_POSTGRES"] = _postgres.url("{}")
+    os.environ["MUSTER_TEST_SQLITE"] = str(_directory / "template.db")
+    asyncio.run(execute_on(_postgres.url(), "CREATE DATABASE template_muster"))
+    migrate(_postgres.url("template_muster"))
+    migrate(f"sqlite+aiosqlite:///{_directory / 'template.db'}")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _postgres is not None:
+        _postgres.remove()
+    if _directory is not None:
+        shutil.rmtree(_directory, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
+    """A migrated database of this test's own."""
+    if database_kind == "sqlite":
+        shutil.copy(os.environ["MUSTER_TEST_SQLITE"], tmp_path / "muster.db")
+        yield f"sqlite+aiosqlite:///{tmp_path / 'muster.db'}"
+        return
+    name = f"test_{uuid4().hex}"
+    server = os.environ["MUSTER_TEST_POSTGRES"]
+    asyncio.run(execute_on(server.format("postgres"), f"CREATE DATABASE {name} TEMPLATE template_muster"))
+    yield server.format(name)
+    asyncio.run(execute_on(server.format("postgres"), f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+@pytest.fixture
+def settings(database_url: str, tmp_path: Path) -> Settings:
+    """Files are judged in a thread: starting a process for each test would cost more than the test."""
+    return Settings(database_url=database_url, data_dir=tmp_path, judge_processes=0, log_level="WARNING")
+
+
+@pytest.fixture
+async def app(settings: Settings) -> AsyncIterator[FastAPI]:
+    application = create_app(settings)
+    async with application.router.lifespan_context(application):
+        yield application
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://muster.test") as client:
+        yield client
+
+
+@pytest.fixture
+async def database(app: FastAPI) -> Database:
+    return app.state.database
+
+
+@pytest.fixture
+def registry(database: Database) -> Registry:
+    """Makes rows with valid parents, so that a test states only what it checks."""
+    return Registry(database)
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"

@@ -1,0 +1,146 @@
+"""Rows with valid parents, so that a test states only what it checks."""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import count
+from typing import Any
+
+from sqlalchemy import MetaData, Table, func, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.database import Database
+from app.models import Base
+from app.models.space import Space
+
+tables = Base.metadata.tables
+_numbers = count(1)
+
+
+class Registry:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert(self, table_name: str, **values: Any) -> Any:
+        """Inserts one row as given and returns its `id` (or None where the table has none)."""
+        table = tables[table_name]
+        async with self._database.engine.begin() as connection:
+            result = await connection.execute(insert(table).values(**values))
+            key = result.inserted_primary_key
+            return key[0] if key is not None and "id" in table.c else None
+
+    async def default_space(self) -> int:
+        async with self._database.read_engine.connect() as connection:
+            return (await connection.execute(select(Space.id).where(Space.name == "default"))).scalar_one()
+
+    async def space(self, name: str | None = None) -> int:
+        return await self.insert("spaces", name=name or f"space-{next(_numbers)}")
+
+    async def instance(self, **values: Any) -> int:
+        number = next(_numbers)
+        host = values.get("host", f"host-{number}.example")
+        defaults = {
+            "space_id": values.get("space_id") or await self.default_space(),
+            "name": f"instance-{number}",
+            "db_type": "mysql",
+            "host": host,
+            "port": 3306,
+            "endpoint_key": f"mysql:{host}:3306",
+            "environment": "production",
+            "sync_policy": "off",
+        }
+        return await self.insert("instances", **defaults | values)
+
+    async def credential(self, name: str | None = None, **values: Any) -> int:
+        space_id = values.pop("space_id", None) or await self.default_space()
+        defaults = {"type": "database", "username": "ops"}
+        return await self.insert(
+            "credentials", space_id=space_id, name=name or f"credential-{next(_numbers)}", **defaults | values
+        )
+
+    async def tag(self, name: str | None = None, *, space_id: int | None = None) -> int:
+        return await self.insert(
+            "tags", space_id=space_id or await self.default_space(), name=name or f"tag-{next(_numbers)}"
+        )
+
+    async def dependents(self, instance_id: int, rows: int = 1) -> None:
+        """`rows` rows in every table below the instance."""
+        space_id = await self.default_space()
+        classification = await self.insert(
+            "account_classifications", space_id=space_id, name=f"class-{next(_numbers)}", rule={"all": []}
+        )
+        now = datetime.now(UTC)
+        for number in range(rows):
+            below: dict[str, Any] = {"instance_id": instance_id}
+            day = date(2026, 1, 1) + timedelta(days=number)
+            period: dict[str, Any] = {
+                "period": "day",
+                "period_start": day,
+                "average_bytes": 1,
+                "maximum_bytes": 1,
+                "minimum_bytes": 1,
+                "trend": "stable",
+                "sample_count": 1,
+            }
+            tag = await self.tag()
+            await self.insert("instance_tags", tag_id=tag, **below)
+            account = await self.insert("instance_accounts", username=f"user-{number}", **below)
+            permission = await self.insert("account_permissions", account_id=account, digest="0" * 64, **below)
+            await self.insert(
+                "account_classification_assignments",
+                permission_id=permission,
+                classification_id=classification,
+                rule_version=1,
+                **below,
+            )
+            await self.insert("account_change_logs", username=f"user-{number}", change_type="added", diff="+", **below)
+            await self.insert("instance_databases", name=f"db-{number}", **below)
+            await self.insert("instance_size_stats", collected_on=day, total_bytes=1, database_count=1, **below)
+            await self.insert("instance_size_aggregations", **period, **below)
+            await self.insert("database_size_stats", database_name="db", collected_on=day, size_bytes=1, **below)
+            await self.insert("database_size_aggregations", database_name="db", **period, **below)
+            await self.insert(
+                "database_table_size_stats",
+                database_name="db",
+                schema_name="",
+                table_name="t",
+                collected_on=day,
+                size_bytes=1,
+                **below,
+            )
+            session = await self.insert(
+                "sync_sessions", space_id=space_id, kinds=["accounts"], trigger="manual", state="succeeded"
+            )
+            await self.insert("sync_instance_records", session_id=session, kind="accounts", state="succeeded", **below)
+            await self.insert("instance_config_snapshots", settings={}, digest="0" * 64, captured_at=now, **below)
+            await self.insert("sqlserver_cluster_instances", group_name=f"group-{number}", role="primary", **below)
+        await self.insert("mysql_cluster_instances", role="standalone", instance_id=instance_id)
+
+    async def counts(self) -> dict[str, int]:
+        """Rows of every table that the database itself lists, whether or not the metadata knows it."""
+        async with self._database.read_engine.connect() as connection:
+            reflected = await connection.run_sync(_reflect)
+            return {table.name: await _count(connection, table) for table in reflected}
+
+    async def rows_of(self, instance_ids: Sequence[int]) -> dict[str, int]:
+        """Rows in every table with an `instance_id` column, found by catalogue, that name one of these instances."""
+        async with self._database.read_engine.connect() as connection:
+            reflected = await connection.run_sync(_reflect)
+            return {
+                table.name: (
+                    await connection.execute(
+                        select(func.count()).select_from(table).where(table.c.instance_id.in_(instance_ids))
+                    )
+                ).scalar_one()
+                for table in reflected
+                if "instance_id" in table.c
+            }
+
+
+def _reflect(connection: Any) -> list[Table]:
+    metadata = MetaData()
+    metadata.reflect(connection)
+    return list(metadata.tables.values())
+
+
+async def _count(connection: AsyncConnection, table: Table) -> int:
+    return (await connection.execute(select(func.count()).select_from(table))).scalar_one()

