@@ -225,9 +225,8 @@ async def insert_rows(
             raise _as_sqlalchemy(error, table) from error
     else:
         marks = ", ".join("?" * len(columns))
-        await connection.exec_driver_sql(
-            f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})", list(rows)
-        )
+        statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - names of ours
+        await connection.exec_driver_sql(statement, list(rows))
 
 
 async def _yielding(rows: Sequence[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:
@@ -266,7 +265,7 @@ async def _write_session(database: Annotated[Database, Depends(get_database)]) -
         yield session
 
 
-# scope="function": by default FastAPI runs what stands after `yield` once the answer is sent, and a client would get its
-# 200 before the commit, or in spite of a failed one.
+# scope="function": by default FastAPI runs what stands after `yield` once the answer is sent, and a client would get
+# its 200 before the commit, or in spite of a failed one.
 ReadSession = Annotated[AsyncSession, Depends(_read_session, scope="function")]
 WriteSession = Annotated[AsyncSession, Depends(_write_session, scope="function")]

@@ -17,7 +17,7 @@ def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
 
 def configure_logging(level: str) -> None:
     """Sends structlog's and the standard library's records through the same JSON formatter."""
-    shared = [
+    shared: list[structlog.types.Processor] = [
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.add_log_level,
         _add_request_id,

@@ -20,7 +20,7 @@ def free_port() -> int:
 
 
 class PostgresServer:
-    """One cluster in a temporary directory, on 127.0.0.1, without a password. Not durable unless `fsync` is asked for."""
+    """One cluster in a temporary directory, on 127.0.0.1, without a password; not durable unless `fsync` is asked."""
 
     def __init__(self, *, fsync: bool = False) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="muster-postgres-"))

@@ -7,15 +7,14 @@ from uuid import UUID
 
 import orjson
 from asgi_correlation_id import correlation_id
-from sqlalchemy import Table, insert
+from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import dialect_name, insert_rows, stored_timestamp
 from app.models.audit import AuditEvent, AuditOutcome
-from app.models.base import utc_now
+from app.models.base import table_of, utc_now
 
-_table = AuditEvent.__table__
-assert isinstance(_table, Table)
+_table = table_of(AuditEvent)
 _bulk_columns = (
     "occurred_at",
     "space_id",

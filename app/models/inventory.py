@@ -38,9 +38,7 @@ class InstanceAccount(Timestamped, Base):
     is_superuser: Mapped[bool] = mapped_column(default=False, server_default=false())
     can_login: Mapped[bool] = mapped_column(default=True, server_default=true(), doc="False for a pure role")
     is_locked: Mapped[bool] = mapped_column(default=False, server_default=false(), doc="mysql.user.account_locked")
-    authentication_method: Mapped[str | None] = mapped_column(
-        String(64), doc="mysql.user.plugin; scram-sha-256, md5, …"
-    )
+    authentication_method: Mapped[str | None] = mapped_column(String(64), doc="mysql.user.plugin; scram-sha-256, …")
     password_expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="pg_roles.rolvaliduntil")
     connection_limit: Mapped[int | None] = mapped_column(Integer, doc="Concurrent connections; null is unlimited")
     attributes: Mapped[dict[str, Any] | None] = mapped_column(Json, doc="What else the server tells, by its own names")
