@@ -1,14 +1,17 @@
 """Engine, session factories and the few statements whose form differs between the two databases.
 
-There are two factories. `writers` opens transactions; on SQLite these start with BEGIN IMMEDIATE behind one in-process
-lock in order of arrival, because a read that later upgrades to a write fails at once whatever the busy timeout.
+There are three factories. `writers` opens transactions; on SQLite these start with BEGIN IMMEDIATE behind one
+in-process lock in order of arrival, because a read that later upgrades to a write fails at once busy timeout or not.
 `readers` runs every statement by itself (autocommit): no BEGIN, no ROLLBACK, one round trip for one SELECT. On SQLite
-readers have connections of their own that cannot write.
+readers have connections of their own that cannot write. `statements` also runs every statement by itself, but can
+write: for work that is one statement, such as deleting one instance. On SQLite each needs a `writer_turn`.
 """
 
 import asyncio
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
@@ -16,9 +19,25 @@ import asyncpg
 import orjson
 import structlog
 from fastapi import Depends, Request
-from sqlalchemy import ARRAY, BigInteger, Connection, Select, Table, Text, bindparam, event, func, select, text
-from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, OperationalError
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    Table,
+    Text,
+    any_,
+    bindparam,
+    event,
+    func,
+    select,
+    text,
+)
+from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from app.config import Settings
@@ -30,30 +49,40 @@ T = TypeVar("T")
 SQLITE_BUSY_TIMEOUT_MILLISECONDS = 10_000
 SQLITE_CACHE_KIBIBYTES = 64 * 1024
 TRANSIENT_ATTEMPTS = 3
+# After a lost connection a batch goes on after these pauses: a restart of the database takes seconds.
+RECONNECT_SECONDS = (0.5, 1.0, 2.0, 4.0)
 # deadlock_detected, serialization_failure, lock_not_available: the same transaction can succeed when run again.
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _transient_states = {"40P01", "40001", "55P03"}
 
 
 class Database:
-    """The engine and its two session factories; one a process."""
+    """The engine and its session factories; one a process."""
 
     def __init__(self, settings: Settings) -> None:
         url = settings.resolved_database_url
         self.is_sqlite = url.startswith("sqlite")
         self.max_overflow = settings.pool_max_overflow
-        self.engine = (
-            _sqlite_engine(url, settings, writes=True) if self.is_sqlite else _postgresql_engine(url, settings)
-        )
-        self.read_engine = (
-            _sqlite_engine(url, settings, writes=False)
-            if self.is_sqlite
-            else self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        )
+        # asyncio.Lock is fair, SQLite's own busy handler is not.
+        self._writer_lock = asyncio.Lock()
+        if self.is_sqlite:
+            self.engine = _sqlite_engine(url, settings, writes=True)
+            self.read_engine = _sqlite_engine(url, settings, writes=False)
+            _serialize_writers(self.engine, self._writer_lock)
+        else:
+            self.engine = _postgresql_engine(url, settings)
+            self.read_engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         self.writers = async_sessionmaker(self.engine, expire_on_commit=False)
+        self.statements = async_sessionmaker(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
         self.readers = async_sessionmaker(self.read_engine, expire_on_commit=False)
         # Batches open connections beside those of requests; unbounded, they would starve requests of the pool.
         self.batch_connections = asyncio.Semaphore(settings.batch_connections)
+
+    @asynccontextmanager
+    async def writer_turn(self) -> AsyncIterator[None]:
+        """SQLite: the turn to write, in order of arrival. PostgreSQL's writers need none."""
+        async with self._writer_lock if self.is_sqlite else nullcontext():
+            yield
 
     @property
     def pool(self) -> QueuePool:
@@ -75,6 +104,8 @@ def _postgresql_engine(url: str, settings: Settings) -> AsyncEngine:
         max_overflow=settings.pool_max_overflow,
         pool_recycle=settings.pool_recycle_seconds,
         pool_timeout=settings.pool_timeout_seconds,
+        # The connection used last is the one whose caches, here and in the server, are warm.
+        pool_use_lifo=True,
         connect_args={"timeout": settings.connect_timeout_seconds},
     )
 
@@ -94,6 +125,8 @@ def _sqlite_engine(url: str, settings: Settings, *, writes: bool) -> AsyncEngine
         pool_size=settings.pool_size,
         max_overflow=settings.pool_max_overflow,
         pool_timeout=settings.pool_timeout_seconds,
+        # The connection used last is the one whose caches, here and in the server, are warm.
+        pool_use_lifo=True,
         # Nothing is begun on a reader, so nothing needs to be rolled back when it returns to the pool.
         pool_reset_on_return="rollback" if writes else None,
         connect_args={"timeout": SQLITE_BUSY_TIMEOUT_MILLISECONDS / 1000, "isolation_level": None},
@@ -113,18 +146,17 @@ def _sqlite_engine(url: str, settings: Settings, *, writes: bool) -> AsyncEngine
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
-    if writes:
-        _serialize_writers(engine)
     return engine
 
 
-def _serialize_writers(engine: AsyncEngine) -> None:
-    """One writer at a time, in order of arrival: asyncio.Lock is fair, SQLite's own busy handler is not."""
-    lock = asyncio.Lock()
+def _serialize_writers(engine: AsyncEngine, lock: asyncio.Lock) -> None:
+    """Takes the lock when a transaction begins, and gives it back when the connection returns to the pool."""
     holding = "holds_writer_lock"
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_immediate(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+            return
         proxied = connection.connection.dbapi_connection
         assert proxied is not None
         proxied.run_async(lambda _: lock.acquire())
@@ -142,6 +174,11 @@ def is_transient(error: DBAPIError) -> bool:
     """Whether running the same transaction again can succeed: deadlock, serialization failure, SQLite busy."""
     state = getattr(error.orig, "sqlstate", None)
     return state in _transient_states or (state is None and "database is locked" in str(error.orig))
+
+
+def is_unique_violation(error: IntegrityError) -> bool:
+    state = getattr(error.orig, "sqlstate", None)
+    return state == "23505" or (state is None and "UNIQUE constraint failed" in str(error.orig))
 
 
 def is_disconnect(error: BaseException) -> bool:
@@ -173,17 +210,41 @@ def dialect_name(session: AsyncSession) -> str:
 
 
 def listed(session: AsyncSession, values: Sequence[int] | Sequence[str]) -> Select[Any]:
-    """The values as a one-column SELECT for `column.in_(…)`: one parameter, whatever their number."""
+    """The values as a one-column SELECT (`value`): one parameter, whatever their number."""
     if dialect_name(session) == "postgresql":
-        item_type = Text() if values and isinstance(values[0], str) else BigInteger()
-        return select(func.unnest(bindparam(None, list(values), type_=ARRAY(item_type))).label("value"))
+        return select(func.unnest(_array(values)).label("value"))
     return select(func.json_each(orjson.dumps(list(values)).decode()).table_valued("value").c.value)
+
+
+def is_listed(
+    session: AsyncSession,
+    column: ColumnElement[Any] | InstrumentedAttribute[Any],
+    values: Sequence[int] | Sequence[str],
+) -> ColumnElement[bool]:
+    """That the column is one of the values.
+
+    On PostgreSQL not by a subquery: where statistics are old it would be joined row by row, which took minutes for
+    what takes milliseconds.
+    """
+    if dialect_name(session) == "postgresql":
+        return column == any_(_array(values))
+    return column.in_(listed(session, values))
+
+
+def _array(values: Sequence[int] | Sequence[str]) -> BindParameter[Any]:
+    item_type = Text() if values and isinstance(values[0], str) else BigInteger()
+    return bindparam(None, list(values), type_=ARRAY(item_type))
 
 
 def stored_timestamp(session: AsyncSession, moment: datetime) -> datetime | str:
     """A UTC moment as `insert_rows` must be given it: SQLite has no type for it and keeps SQLAlchemy's text form."""
     if dialect_name(session) == "postgresql":
         return moment
+    return sqlite_timestamp(moment)
+
+
+def sqlite_timestamp(moment: datetime) -> str:
+    """SQLAlchemy's text form of a moment."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
@@ -222,7 +283,7 @@ async def insert_rows(
         try:
             await driver.copy_records_to_table(table.name, columns=list(columns), records=_yielding(rows))
         except Exception as error:
-            raise _as_sqlalchemy(error, table) from error
+            raise as_sqlalchemy(error, f"COPY {table.name}") from error
     else:
         marks = ", ".join("?" * len(columns))
         statement = f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - names of ours
@@ -237,19 +298,21 @@ async def _yielding(rows: Sequence[tuple[Any, ...]]) -> AsyncIterator[tuple[Any,
         await asyncio.sleep(0)
 
 
-def _as_sqlalchemy(error: Exception, table: Table) -> Exception:
+def as_sqlalchemy(error: Exception, statement: str) -> Exception:
     """What SQLAlchemy would have raised, had the statement gone through it; other errors are returned as they are."""
-    statement = f"COPY {table.name}"
-    if isinstance(error, asyncpg.IntegrityConstraintViolationError):
+    if isinstance(error, asyncpg.IntegrityConstraintViolationError | sqlite3.IntegrityError):
         return IntegrityError(statement, None, error)
+    if isinstance(error, asyncpg.DataError):
+        return DataError(statement, None, error)
     if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError | OSError):
         return OperationalError(statement, None, error, connection_invalidated=True)
-    if isinstance(error, asyncpg.PostgresError):
+    if isinstance(error, asyncpg.PostgresError | sqlite3.Error):
         return OperationalError(statement, None, error)
     return error
 
 
-def get_database(request: Request) -> Database:
+# `async`, though nothing is awaited: FastAPI hands a plain function to a thread, which costs every request of ours.
+async def get_database(request: Request) -> Database:
     database = request.app.state.database
     assert isinstance(database, Database)
     return database

@@ -16,18 +16,23 @@
     ├── FileEmpty 25300 (422)
     └── Unexpected 25500 (500)
 
+    ValueError
+    └── FieldError: a rule refuses one value. Not an answer yet: the import makes it that row's outcome, a request body
+        one entry of a ParameterError's `errors`.
+
 Every answer that is not a success is `application/problem+json` (RFC 9457) with our members `code`, `request_id` and,
 for bad input, `errors`. Services raise these; routes never catch them.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import orjson
 import structlog
 from asgi_correlation_id import correlation_id
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
@@ -123,9 +128,80 @@ class Unexpected(AppError):
     pass
 
 
+class FieldError(ValueError):
+    """A value that a rule refuses; `code` is one of the contract's row error codes."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
 def cut(value: str) -> str:
-    """What of a value may be echoed in an error: its first 200 characters."""
-    return value if len(value) <= MAX_ECHO_CHARACTERS else value[:MAX_ECHO_CHARACTERS] + "…"
+    """What of a value may be echoed in an error: its first 200 characters, of which UTF-8 can hold every one."""
+    shown = value if len(value) <= MAX_ECHO_CHARACTERS else value[:MAX_ECHO_CHARACTERS] + "…"
+    return shown.encode("utf-8", "replace").decode()
+
+
+class InputProblem(BaseModel):
+    """One value that was not accepted: `pointer` (RFC 6901) into the request, or `column` and `line` of a file."""
+
+    pointer: str | None = None
+    column: str | None = None
+    line: int | None = None
+    code: str
+    message: str
+    value: str | None = Field(None, description="The value as it came, at most 200 characters; never a secret")
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details: the body of every answer that is not a success."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "type": "urn:muster:problem:not-found",
+                "title": "Not found",
+                "status": 404,
+                "detail": "there is no tag 17",
+                "instance": "/api/v1/tags/17",
+                "code": 25013,
+                "request_id": "3f0a9c1de8b24b6f9a0f5d7a41c2be90",
+            }
+        }
+    )
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="Path of the request")
+    code: int = Field(description="Number from the error catalogue")
+    request_id: str | None = Field(description="The X-Request-ID, under which the log has more")
+    errors: list[InputProblem] | None = Field(None, description="For bad input: every value that was not accepted")
+
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+_problem_content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_meaning_by_status = {
+    400: "The cursor is not one of ours, or belongs to another sort (25000)",
+    404: "Not found (25013), or no such space (25015)",
+    409: "Conflict: name or endpoint taken, or the state does not allow it (25016, 25018)",
+    412: "Precondition failed: the ETag or the plan token is stale (25017)",
+    413: "The body is too large (25000)",
+    415: "The file's type is not accepted (25100)",
+    422: "A value is not accepted (25000), or the file cannot be judged (25200, 25300)",
+    503: "The database is not available; try again after Retry-After seconds (25010)",
+}
+
+
+def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """A route's `responses=`: the problems it answers with beside 422, which every route documents anyhow."""
+    return {status: _documented(_meaning_by_status[status]) for status in sorted({*statuses, 422})}
+
+
+def _documented(description: str) -> dict[str, Any]:
+    return {"description": description, "content": _problem_content}
 
 
 def problem_response(error: AppError, request: Request) -> Response:
@@ -142,19 +218,21 @@ def problem_response(error: AppError, request: Request) -> Response:
     return Response(
         orjson.dumps(document, option=orjson.OPT_NON_STR_KEYS),
         status_code=error.status,
-        media_type="application/problem+json",
+        media_type=PROBLEM_MEDIA_TYPE,
         headers=error.headers,
     )
 
 
 def _pointer(location: Sequence[str | int]) -> str:
     """RFC 6901 pointer of a pydantic location; the first part says body, query, path or header."""
-    return "/" + "/".join(str(part).replace("~", "~0").replace("/", "~1") for part in location)
+    return "/" + "/".join(cut(str(part)).replace("~", "~0").replace("/", "~1") for part in location)
 
 
 def _echo(kind: str, location: Sequence[str | int], value: object) -> str | None:
     """The offending value, when it can be shown: never a secret, nor what was sent under a name that we do not know."""
-    if kind == "extra_forbidden" or any("password" in str(part).lower() for part in location):
+    # A body that is no object at all has no names: whatever it holds may be a secret.
+    is_unnamed = kind == "extra_forbidden" or tuple(location) == ("body",)
+    if is_unnamed or any("password" in str(part).lower() for part in location):
         return None
     return cut(str(value)) if isinstance(value, str | int | float) else None
 
@@ -162,17 +240,21 @@ def _echo(kind: str, location: Sequence[str | int], value: object) -> str | None
 def _validation_error(error: RequestValidationError) -> AppError:
     errors: list[JsonValue] = []
     for each in error.errors():
-        entry: dict[str, JsonValue] = {
-            "pointer": _pointer(each["loc"]),
-            "code": each["type"],
-            "message": each["msg"],
-        }
+        entry = {"pointer": _pointer(each["loc"]), **_reason(each)}
         value = _echo(each["type"], each["loc"], each.get("input"))
         if value is not None:
             entry["value"] = value
         errors.append(entry)
     count = len(errors)
     return ParameterError(f"{count} value{'s' if count > 1 else ''} not accepted", members={"errors": errors})
+
+
+def _reason(error: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Code and message: those of our own rule where one refused the value, else pydantic's."""
+    refusal = error.get("ctx", {}).get("error")
+    if isinstance(refusal, FieldError):
+        return {"code": refusal.code, "message": refusal.message}
+    return {"code": error["type"], "message": error["msg"]}
 
 
 _by_status: dict[int, type[AppError]] = {
@@ -198,12 +280,16 @@ def database_error(error: SQLAlchemyError) -> AppError:
         return DatabaseUnavailable("every database connection is in use; try again")
     if isinstance(error, DBAPIError) and is_unavailable(error):
         return DatabaseUnavailable("the database cannot be reached; try again")
+    if getattr(getattr(error, "orig", None), "sqlstate", None) in _contended_states:
+        return DatabaseUnavailable("another change was in the way and nothing was written; try again")
     return DatabaseFailed("the database refused the statement; the log has the reason under this request id")
 
 
 # SQLSTATE classes and codes after which the same call can succeed: connection exceptions (08), resources (53),
 # operator intervention (57P..: shutting down, starting up). https://www.postgresql.org/docs/current/errcodes-appendix.html
 _unavailable_states = ("08", "53", "57P")
+# Deadlock, serialization failure, lock not available.
+_contended_states = frozenset({"40P01", "40001", "55P03"})
 
 
 def is_unavailable(error: DBAPIError) -> bool:
@@ -241,3 +327,36 @@ async def _answer(request: Request, error: Exception) -> Response:
 def install_error_handlers(app: FastAPI) -> None:
     for kind in (AppError, RequestValidationError, HTTPException, SQLAlchemyError, OSError, Exception):
         app.add_exception_handler(kind, _answer)
+    app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
+
+
+def _with_problems(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
+    """Documents the error bodies as they are: FastAPI would document its own 422, and plain JSON for every other."""
+
+    def documented() -> dict[str, Any]:
+        document = openapi()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if "Problem" in schemas:
+            return document
+        for model in (InputProblem, Problem):
+            schemas[model.__name__] = _schema(model)
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        for path in document["paths"].values():
+            for operation in path.values():
+                _document_problems(operation["responses"])
+        return document
+
+    return documented
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    return schema
+
+
+def _document_problems(responses: dict[str, Any]) -> None:
+    if PROBLEM_MEDIA_TYPE not in responses.get("422", _documented(""))["content"]:
+        responses["422"] = _documented(_meaning_by_status[422])
+    responses.setdefault("default", _documented("Any other problem"))

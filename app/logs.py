@@ -41,3 +41,5 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    # It tells its dialect each time that somebody asks for the schema's revision, as every readiness check does.
+    logging.getLogger("alembic").setLevel(logging.WARNING)

@@ -3,17 +3,33 @@
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import structlog
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
+from app.credentials.encryption import open_secret_box
+from app.credentials.routes import router as credentials_router
 from app.database import Database
 from app.errors import install_error_handlers
 from app.health.routes import router as health_router
+from app.instances.batch_creation import InstanceBatchCreationService
+from app.instances.batch_deletion import InstanceBatchDeletionService
+from app.instances.batch_routes import router as batch_router
+from app.instances.cascade import plan
+from app.instances.cascade_postgresql import installed_function_matches
+from app.instances.file_judge import FileJudge
+from app.instances.maintenance_routes import router as maintenance_router
+from app.instances.orphans import OrphanService
+from app.instances.plan_token import PlanTokens
+from app.instances.routes import router as instances_router
+from app.instances.uploads import UploadDirectory
 from app.logs import configure_logging
 from app.migration import migration_head
+from app.tags.routes import router as tags_router
 
 log = structlog.get_logger(__name__)
 
@@ -26,13 +42,20 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.secret_box = open_secret_box(settings)
         database = Database(settings)
         app.state.settings = settings
         app.state.database = database
         app.state.migration_head = migration_head()
+        await _require_deletion_function(database)
+        judge = FileJudge(settings.judge_processes)
+        app.state.uploads = UploadDirectory(settings.data_dir)
+        app.state.uploads.prepare()
+        _wire_instances(app, judge)
         try:
             yield
         finally:
+            judge.close()
             await database.dispose()
 
     app = FastAPI(
@@ -48,6 +71,38 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     install_error_handlers(app)
     api = APIRouter(prefix="/api/v1")
+    api.include_router(instances_router)
+    api.include_router(batch_router)
+    api.include_router(maintenance_router)
+    api.include_router(tags_router)
+    api.include_router(credentials_router)
     app.include_router(api)
     app.include_router(health_router)
     return app
+
+
+def _wire_instances(app: FastAPI, judge: FileJudge) -> None:
+    settings, database, box = app.state.settings, app.state.database, app.state.secret_box
+    lifetime = timedelta(seconds=settings.plan_token_seconds)
+    app.state.batch_creation = InstanceBatchCreationService(database, judge, settings.batch_chunk_rows)
+    app.state.batch_deletion = InstanceBatchDeletionService(
+        database, plan, PlanTokens(box, lifetime), connections=settings.deletion_connections
+    )
+    app.state.orphans = OrphanService(database, plan, box, lifetime)
+
+
+async def _require_deletion_function(database: Database) -> None:
+    """Refuses to start when the database's deletion function is not the one of this version's plan.
+
+    A database that cannot be reached does not stop the start: /health/ready tells, and the next start checks.
+    """
+    if database.is_sqlite:
+        return
+    try:
+        async with database.read_engine.connect() as connection:
+            matches = await installed_function_matches(connection)
+    except (OSError, SQLAlchemyError) as error:
+        log.warning("the database cannot be reached yet", error=str(error))
+        return
+    if not matches:
+        raise RuntimeError("the database's deletion function is not this version's; run `muster migrate`")

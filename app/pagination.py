@@ -8,12 +8,12 @@ import base64
 import binascii
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Annotated, Any, Generic, TypeVar
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, Self, TypeVar
 
 import orjson
 from fastapi import Depends, Query
-from pydantic import BaseModel
+from pydantic import MISSING, BaseModel, Field
 from sqlalchemy import ColumnElement, Row, Select, tuple_
 
 from app.errors import InvalidCursor, ParameterError
@@ -28,7 +28,12 @@ MAX_ID = 2**63 - 1
 class Page(BaseModel, Generic[ItemT]):
     items: list[ItemT]
     next_cursor: str | None
-    total: int | None = None
+    total: int | MISSING = Field(MISSING, description="All matches; only with `include_total=true`")
+
+    @classmethod
+    def of(cls, items: list[ItemT], next_cursor: str | None, total: int | None) -> Self:
+        """The page; a total of None, which was not asked for, is left out of the answer."""
+        return cls(items=items, next_cursor=next_cursor, total=MISSING if total is None else total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,8 @@ class PageRequest:
     include_total: bool
 
 
-def _page_request(
+# `async` keeps it on the event loop: FastAPI hands a plain function to a thread.
+async def _page_request(
     limit: Annotated[int, Query(ge=1, le=MAX_PAGE_ITEMS, description="Items on a page")] = DEFAULT_PAGE_ITEMS,
     cursor: Annotated[str | None, Query(max_length=1000, description="`next_cursor` of the page before")] = None,
     include_total: Annotated[bool, Query(description="Count all matches too, which costs a scan")] = False,
@@ -98,15 +104,14 @@ class Sort:
         refused = InvalidCursor("the cursor is not one of ours, or belongs to another sort")
         try:
             signature, key, identity = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-            value = datetime.fromisoformat(key) if self.column.type.python_type is datetime else key
-        except (ValueError, TypeError, binascii.Error) as error:
+            value = _moment(key) if self.column.type.python_type is datetime else key
+        except (ValueError, TypeError, OverflowError, binascii.Error) as error:
             raise refused from error
         if (
             signature != self._signature
             or not isinstance(value, self.column.type.python_type)
             or type(identity) is not int
             or not 0 <= identity <= MAX_ID
-            or (isinstance(value, datetime) and value.tzinfo is None)
             or (isinstance(value, str) and "\x00" in value)
             or (type(value) is int and not 0 <= value <= MAX_ID)
         ):
@@ -116,3 +121,10 @@ class Sort:
     @property
     def _signature(self) -> str:
         return f"-{self.name}" if self.descending else self.name
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a moment needs a zone")
+    return moment.astimezone(UTC)

@@ -4,17 +4,20 @@ Pure, and shared by the CSV import and the JSON API, so that both accept and nor
 """
 
 import re
-from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
 
+from app.errors import FieldError
+from app.fields import at_most, one_line, required, several_lines, shown
 from app.models.instance import DatabaseType, Environment, SyncPolicy
+from app.tags.names import MAX_TAG_CHARACTERS, MAX_TAGS, TAG_SEPARATORS, tag_name, tag_names, tags
+
+# The rules of tags are an instance's too, and whoever judges an instance's fields finds all of them here.
+__all__ = ["MAX_TAGS", "MAX_TAG_CHARACTERS", "TAG_SEPARATORS", "FieldError", "tag_name", "tag_names", "tags"]
 
 MAX_NAME_CHARACTERS = 100
 MAX_HOST_CHARACTERS = 255
 MAX_DATABASE_NAME_CHARACTERS = 64
 MAX_DESCRIPTION_CHARACTERS = 500
-MAX_TAG_CHARACTERS = 100
-MAX_TAGS = 50
 MIN_PORT, MAX_PORT = 1, 65535
 
 DEFAULT_PORT_BY_TYPE = {
@@ -44,60 +47,30 @@ _name = re.compile(r"[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.\-\u4e00-\u9fff]{0,99}
 _host_name = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _only_digits_and_dots = re.compile(r"[0-9.]+")
 _integer = re.compile(r"[+-]?[0-9]+")
-# What no text may hold: PostgreSQL stores no NUL, UTF-8 no surrogate, and control characters are never meant.
-_refused_characters = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-_refused_on_one_line = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-TAG_SEPARATORS = re.compile(r"[|;]")
-
-
-class FieldError(ValueError):
-    """A value that a rule refuses; `code` is one of the contract's row error codes."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:60] + "…")
-
-
-def _required(column: str, text: str) -> str:
-    text = text.strip()
-    if not text:
-        raise FieldError("required", f"{column} must not be empty")
-    return text
-
-
-def _at_most(column: str, text: str, limit: int) -> str:
-    if len(text) > limit:
-        raise FieldError("too_long", f"{column} must have at most {limit} characters, not {len(text)}")
-    return text
 
 
 def name(text: str) -> str:
-    text = _at_most("name", _required("name", text), MAX_NAME_CHARACTERS)
+    text = at_most("name", required("name", text), MAX_NAME_CHARACTERS)
     if _name.fullmatch(text) is None:
         raise FieldError(
             "invalid_format",
             "name must begin with a letter, digit or underscore and go on with these, dots and hyphens, "
-            f"not {_shown(text)}",
+            f"not {shown(text)}",
         )
     return text
 
 
 def db_type(text: str) -> DatabaseType:
-    kind = DATABASE_TYPE_BY_TEXT.get(_required("db_type", text).lower())
+    kind = DATABASE_TYPE_BY_TEXT.get(required("db_type", text).lower())
     if kind is None:
         allowed = ", ".join(each.value for each in DatabaseType)
-        raise FieldError("unknown_value", f"db_type must be one of {allowed}, not {_shown(text.strip())}")
+        raise FieldError("unknown_value", f"db_type must be one of {allowed}, not {shown(text.strip())}")
     return kind
 
 
 def host(text: str) -> str:
     """A host name in lower case without the trailing dot, or an address in canonical form."""
-    text = _at_most("host", _required("host", text), MAX_HOST_CHARACTERS)
+    text = at_most("host", required("host", text), MAX_HOST_CHARACTERS)
     lowered = text.lower()
     try:
         if ":" in lowered:
@@ -105,10 +78,10 @@ def host(text: str) -> str:
         if _only_digits_and_dots.fullmatch(lowered):
             return str(IPv4Address(lowered))
     except ValueError as error:
-        raise FieldError("invalid_format", f"host is not an IP address: {_shown(text)}") from error
+        raise FieldError("invalid_format", f"host is not an IP address: {shown(text)}") from error
     lowered = lowered.removesuffix(".")
     if _host_name.fullmatch(lowered) is None:
-        raise FieldError("invalid_format", f"host must be a host name or an IP address, not {_shown(text)}")
+        raise FieldError("invalid_format", f"host must be a host name or an IP address, not {shown(text)}")
     return lowered
 
 
@@ -120,17 +93,15 @@ def _canonical_ipv6(text: str) -> str:
     return f"::ffff:{address.ipv4_mapped}" if address.ipv4_mapped else address.compressed
 
 
-def port(value: str | int, kind: DatabaseType) -> int:
-    """The port, or the type's own where the text is empty."""
-    text = str(value).strip()
-    if not text:
-        return DEFAULT_PORT_BY_TYPE[kind]
-    return explicit_port(text)
+def optional_port(text: str) -> int | None:
+    """The port, or None for an empty text, which stands for the type's own."""
+    text = text.strip()
+    return explicit_port(text) if text else None
 
 
 def explicit_port(text: str) -> int:
     if _integer.fullmatch(text) is None:
-        raise FieldError("invalid_format", f"port must be a whole number, not {_shown(text)}")
+        raise FieldError("invalid_format", f"port must be a whole number, not {shown(text)}")
     # Python refuses to convert thousands of digits; whatever is longer than this is out of range anyhow.
     if len(text) > 20 or not MIN_PORT <= int(text) <= MAX_PORT:
         raise FieldError("out_of_range", f"port must be {MIN_PORT} to {MAX_PORT}, not {text[:60]}")
@@ -138,16 +109,12 @@ def explicit_port(text: str) -> int:
 
 
 def database_name(text: str) -> str | None:
-    text = _at_most("database_name", text.strip(), MAX_DATABASE_NAME_CHARACTERS)
-    if _refused_on_one_line.search(text):
-        raise FieldError("invalid_format", "database_name must not hold control characters")
+    text = one_line("database_name", at_most("database_name", text.strip(), MAX_DATABASE_NAME_CHARACTERS))
     return text or None
 
 
 def description(text: str) -> str | None:
-    text = _at_most("description", text.strip(), MAX_DESCRIPTION_CHARACTERS)
-    if _refused_characters.search(text):
-        raise FieldError("invalid_format", "description must not hold control characters")
+    text = several_lines("description", at_most("description", text.strip(), MAX_DESCRIPTION_CHARACTERS))
     return text or None
 
 
@@ -157,7 +124,7 @@ def environment(text: str) -> Environment:
         return Environment.PRODUCTION
     found = ENVIRONMENT_BY_TEXT.get(text.lower())
     if found is None:
-        raise FieldError("unknown_value", f"environment must be one of {', '.join(Environment)}, not {_shown(text)}")
+        raise FieldError("unknown_value", f"environment must be one of {', '.join(Environment)}, not {shown(text)}")
     return found
 
 
@@ -167,7 +134,7 @@ def sync_policy(text: str) -> SyncPolicy:
         return SyncPolicy.OFF
     found = SYNC_POLICY_BY_TEXT.get(text.lower())
     if found is None:
-        raise FieldError("unknown_value", f"sync_policy must be one of {', '.join(SyncPolicy)}, not {_shown(text)}")
+        raise FieldError("unknown_value", f"sync_policy must be one of {', '.join(SyncPolicy)}, not {shown(text)}")
     return found
 
 
@@ -177,7 +144,7 @@ def boolean(column: str, text: str, *, default: bool) -> bool:
         return default
     found = BOOLEAN_BY_TEXT.get(text.lower())
     if found is None:
-        raise FieldError("unknown_value", f"{column} must be true or false (yes/no, 1/0, 是/否), not {_shown(text)}")
+        raise FieldError("unknown_value", f"{column} must be true or false (yes/no, 1/0, 是/否), not {shown(text)}")
     return found
 
 
@@ -191,29 +158,8 @@ def deletion_protection(text: str) -> bool:
 
 def credential(text: str) -> str | None:
     """The name of a credential; whether it exists is the database's to say."""
-    text = _at_most("credential", text.strip(), MAX_NAME_CHARACTERS)
-    if _refused_on_one_line.search(text):
-        raise FieldError("invalid_format", "credential must not hold control characters")
+    text = one_line("credential", at_most("credential", text.strip(), MAX_NAME_CHARACTERS))
     return text or None
-
-
-def tag_name(text: str) -> str:
-    text = _at_most("tag", _required("tag", text), MAX_TAG_CHARACTERS)
-    if TAG_SEPARATORS.search(text) or _refused_on_one_line.search(text):
-        raise FieldError("invalid_format", f"a tag must not hold '|', ';' or control characters: {_shown(text)}")
-    return text
-
-
-def tags(text: str) -> tuple[str, ...]:
-    """Distinct tag names in order of name, from a cell separated by `|` or `;`."""
-    return tag_names(part for part in TAG_SEPARATORS.split(text) if part.strip())
-
-
-def tag_names(names: Iterable[str]) -> tuple[str, ...]:
-    found = tuple(sorted({tag_name(each) for each in names}))
-    if len(found) > MAX_TAGS:
-        raise FieldError("out_of_range", f"an instance can have at most {MAX_TAGS} tags, not {len(found)}")
-    return found
 
 
 def endpoint_key(kind: DatabaseType, host: str, port: int, database_name: str | None) -> str:

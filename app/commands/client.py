@@ -1,0 +1,165 @@
+"""A running server, as the commands see it: requests in, answers or failures that a person can act on out."""
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Annotated, BinaryIO, TypeVar
+
+import httpx
+import typer
+from pydantic import BaseModel, ValidationError
+
+from app.commands.exit_codes import CommandFailed
+
+Answer = TypeVar("Answer", bound=BaseModel)
+JsonBody = Mapping[str, "str | int | bool | list[int] | None"]
+
+CONNECT_SECONDS = 10.0
+# A large import is judged and written before its report begins, and so is a slice of hard deletions.
+READ_SECONDS = 30 * 60.0
+WRITE_SECONDS = 5 * 60.0
+MAY_BE_DONE = "; what was asked may be done all the same, and running the command again is safe"
+SHOWN_CHARACTERS_OF_FOREIGN_ANSWER = 200
+
+UrlOption = Annotated[str, typer.Option("--url", metavar="URL", envvar="MUSTER_URL", help="The server to talk to.")]
+DEFAULT_URL = "http://127.0.0.1:8000"
+
+
+class InputProblem(BaseModel):
+    """One of a problem's `errors`: which value was not accepted, and why."""
+
+    pointer: str | None = None
+    column: str | None = None
+    line: int | None = None
+    message: str = ""
+
+    def __str__(self) -> str:
+        line = f"line {self.line}" if self.line is not None else None
+        place = ", ".join(part for part in (line, self.column or self.pointer) if part)
+        return f"{place}: {self.message}" if place else self.message
+
+
+class Problem(BaseModel):
+    """An answer that is not a success (RFC 9457, with the service's own members)."""
+
+    title: str
+    status: int
+    detail: str = ""
+    request_id: str | None = None
+    errors: list[InputProblem] = []
+
+
+class ServerRefused(CommandFailed):
+    """The server answered with a problem; `document` is its JSON as it came."""
+
+    document: str
+
+    def __init__(self, problem: Problem, document: str) -> None:
+        lines = [f"{problem.title} ({problem.status}): {problem.detail}", *(f"  {each}" for each in problem.errors)]
+        if problem.request_id:
+            lines.append(f"  request id: {problem.request_id}")
+        super().__init__("\n".join(lines), document)
+
+
+class Server:
+    """A server at `url`. Tests hand in a transport that answers in its place."""
+
+    def __init__(self, url: str, transport: httpx.BaseTransport | None) -> None:
+        self._url = url
+        self._http = httpx.Client(
+            base_url=_checked(url),
+            transport=transport,
+            timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
+            # A proxy for the outside world cannot reach this machine's own address.
+            trust_env=not _is_loopback(url),
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def post_json(self, path: str, body: JsonBody) -> httpx.Response:
+        with self._failures(MAY_BE_DONE):
+            return _successful(self._http.post(path, json=body))
+
+    def post_file(self, path: str, fields: Mapping[str, str], name: str, content: BinaryIO) -> httpx.Response:
+        """Sends the file as a multipart form, in pieces as they are read."""
+        with self._failures(MAY_BE_DONE):
+            return _successful(self._http.post(path, data=fields, files={"file": (name, content, "text/csv")}))
+
+    @contextmanager
+    def download(self, path: str, parameters: list[tuple[str, str | int]]) -> Iterator[Iterator[bytes]]:
+        """The answer's content in pieces, as they arrive."""
+        with self._failures(), self._http.stream("GET", path, params=tuple(parameters)) as response:
+            if not response.is_success:
+                response.read()
+                _successful(response)
+            yield response.iter_bytes()
+
+    @contextmanager
+    def _failures(self, consequence: str = "") -> Iterator[None]:
+        try:
+            yield
+        except httpx.ConnectError as error:
+            raise CommandFailed(f"cannot connect to {self._url} ({error}); is the server running there?") from error
+        except httpx.ConnectTimeout as error:
+            raise CommandFailed(f"{self._url} did not answer within {CONNECT_SECONDS:.0f} seconds") from error
+        except httpx.HTTPError as error:
+            reason = str(error) or type(error).__name__
+            raise CommandFailed(f"the connection to {self._url} was lost ({reason}){consequence}") from error
+
+
+@contextmanager
+def connected(context: typer.Context, url: str) -> Iterator[Server]:
+    """The server for one command."""
+    transport = context.obj
+    assert transport is None or isinstance(transport, httpx.BaseTransport)
+    server = Server(url, transport)
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+def parsed(kind: type[Answer], response: httpx.Response) -> Answer:
+    try:
+        return kind.model_validate_json(response.content)
+    except ValidationError as error:
+        raise CommandFailed(_foreign(response)) from error
+
+
+def _checked(url: str) -> httpx.URL:
+    try:
+        checked = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise CommandFailed(f"--url {url!r} is not a URL: {error}") from error
+    if checked.scheme not in {"http", "https"} or not checked.host:
+        raise CommandFailed(f"--url must begin with http:// or https:// and name a host, not {url!r}")
+    return checked
+
+
+def _is_loopback(url: str) -> bool:
+    host = _checked(url).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _successful(response: httpx.Response) -> httpx.Response:
+    if response.status_code == HTTPStatus.OK:
+        return response
+    try:
+        problem = Problem.model_validate_json(response.content)
+    except ValidationError as error:
+        raise CommandFailed(_foreign(response)) from error
+    raise ServerRefused(problem, response.text)
+
+
+def _foreign(response: httpx.Response) -> str:
+    """Another program answered: a proxy, or whatever else listens there."""
+    beginning = response.text[:SHOWN_CHARACTERS_OF_FOREIGN_ANSWER].strip()
+    return (
+        f"{response.request.url} answered {response.status_code} {response.reason_phrase}, "
+        f"but not as Muster does: {beginning!r}"
+    )

@@ -1,0 +1,298 @@
+"""Turns the bytes of an uploaded CSV into rows and row errors. Pure: it knows no database.
+
+Steps, in order:
+1. detect encoding and delimiter, check the header (csv_file);
+2. read records one by one, check every cell by the rules in fields, collect all errors of a row;
+3. write the judged rows to a file of frames, one JSON array of rows a line, so that the reader in the event loop
+   takes them in small pieces and the memory needed does not grow with the file;
+4. tell which names and endpoints occur more than once, so that only these need to be followed when claims are settled
+   (a row that the database refuses claims nothing, so this cannot be settled here).
+"""
+
+import difflib
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TextIO
+from zlib import crc32
+
+import orjson
+
+from app.errors import cut
+from app.instances import fields
+from app.instances.csv_cells import restored
+from app.instances.csv_file import (
+    FaultDetail,
+    FileFault,
+    FileRefused,
+    Record,
+    detect_delimiter,
+    detect_encoding,
+    read_records,
+)
+from app.instances.fields import FieldError
+from app.models.instance import DatabaseType
+
+REQUIRED_COLUMNS = ("name", "db_type", "host")
+COLUMNS = (
+    *REQUIRED_COLUMNS,
+    "port",
+    "database_name",
+    "description",
+    "environment",
+    "credential",
+    "tags",
+    "sync_policy",
+    "is_active",
+    "deletion_protection",
+)
+FRAME_ROWS = 500
+MAX_HEADER_CELLS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """Why a row is refused: the column, one of the contract's codes, what to do, and the offending value (cut)."""
+
+    column: str | None
+    code: str
+    message: str
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GoodRow:
+    """A row whose every cell is acceptable, with normalised values."""
+
+    line: int
+    name: str
+    db_type: str
+    host: str
+    port: int
+    endpoint_key: str
+    database_name: str | None
+    description: str | None
+    environment: str
+    sync_policy: str
+    is_active: bool
+    deletion_protection: bool
+    credential: str | None
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BadRow:
+    line: int
+    name: str | None
+    errors: tuple[RowError, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedFile:
+    """What the file is as a whole. `columns` are those that its header names."""
+
+    encoding: str
+    delimiter: str
+    columns: frozenset[str]
+    rows: int
+    contested_names: frozenset[int]
+    contested_endpoints: frozenset[int]
+
+
+def fingerprint(key: str) -> int:
+    """A short number for a key: equal keys have equal ones, so what is not contested here is not repeated."""
+    return crc32(key.encode())
+
+
+def judge_file(source: Path, frames: Path, encoding: str = "auto", ignore_unknown_columns: bool = False) -> JudgedFile:
+    """Judges the file at `source` and writes its rows to `frames`; raises FileRefused when it cannot be judged."""
+    codec = detect_encoding(source, encoding)
+    with source.open(encoding=codec, newline="") as text:
+        delimiter = detect_delimiter(_first_line(text), COLUMNS)
+        text.seek(0)
+        records = read_records(iter(text), delimiter)
+        header = next(records, None)
+        if header is None:
+            raise FileRefused(FileFault.EMPTY, "the file is empty")
+        judge = RowJudge(len(header.cells), _column_positions(header, ignore_unknown_columns))
+        with frames.open("wb") as output:
+            for frame in _framed(judge.judge(record) for record in records):
+                output.write(orjson.dumps(frame))
+                output.write(b"\n")
+    if judge.rows == 0:
+        raise FileRefused(FileFault.EMPTY, "the file has a header but no rows")
+    return JudgedFile(
+        encoding="utf-8" if codec == "utf-8-sig" else codec,
+        delimiter=delimiter,
+        columns=judge.columns,
+        rows=judge.rows,
+        contested_names=_repeated(judge.name_fingerprints),
+        contested_endpoints=_repeated(judge.endpoint_fingerprints),
+    )
+
+
+def read_frame(line: bytes) -> list[GoodRow | BadRow]:
+    """The rows of one line of the frames file, in the order of the upload."""
+    rows: list[GoodRow | BadRow] = []
+    for values in orjson.loads(line):
+        if len(values) == 3:
+            rows.append(BadRow(values[0], values[1], tuple(RowError(*error) for error in values[2])))
+        else:
+            values[-1] = tuple(values[-1])
+            rows.append(GoodRow(*values))
+    return rows
+
+
+def _first_line(text: TextIO) -> str:
+    """The first line that is not blank; cut, because a file without line breaks is one line."""
+    while line := text.readline(64 * 1024):
+        if line.strip():
+            return line.strip("\r\n")
+    return ""
+
+
+def _framed(rows: Iterator[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:
+    frame: list[tuple[object, ...]] = []
+    for row in rows:
+        frame.append(row)
+        if len(frame) == FRAME_ROWS:
+            yield frame
+            frame = []
+    if frame:
+        yield frame
+
+
+def _repeated(fingerprints: "array[int]") -> frozenset[int]:
+    """Sorting an array of numbers takes a tenth of the memory that a set of the keys would."""
+    ordered = sorted(fingerprints)
+    return frozenset(one for one, next_one in pairwise(ordered) if one == next_one)
+
+
+def _column_positions(header: Record, ignore_unknown: bool) -> dict[str, int]:
+    """Column names to positions; every fault of the header is told at once."""
+    if header.unreadable is not None:
+        raise FileRefused(FileFault.UNPARSABLE, f"line {header.line}: {header.unreadable}")
+    names = [cell.strip().lower() for cell in header.cells[:MAX_HEADER_CELLS]]
+    faults = [*_missing(names), *_repeated_columns(names)]
+    if not ignore_unknown:
+        faults += _unknown(names)
+    if faults:
+        message = "; ".join(fault.message for fault in faults[:3]) + ("; …" if len(faults) > 3 else "")
+        raise FileRefused(FileFault.UNPARSABLE, f"the header is not accepted: {message}", tuple(faults))
+    return {name: position for position, name in enumerate(names) if name in COLUMNS}
+
+
+def _missing(names: list[str]) -> Iterator[FaultDetail]:
+    for column in REQUIRED_COLUMNS:
+        if column not in names:
+            yield FaultDetail("missing_column", f"column {column} is missing", column, line=1)
+
+
+def _repeated_columns(names: list[str]) -> Iterator[FaultDetail]:
+    for name in dict.fromkeys(names):
+        if name and names.count(name) > 1:
+            yield FaultDetail(
+                "repeated_column", f"column {cut(name)} stands {names.count(name)} times", cut(name), line=1
+            )
+
+
+def _unknown(names: list[str]) -> Iterator[FaultDetail]:
+    for position, name in enumerate(names, 1):
+        if name in COLUMNS:
+            continue
+        nearest = difflib.get_close_matches(name[:100], COLUMNS, n=1, cutoff=0.0)[0]
+        shown = repr(cut(name)) if name else f"number {position} without a name"
+        yield FaultDetail(
+            "unknown_column",
+            f"column {shown} is not known; the nearest is {nearest}",
+            cut(name),
+            line=1,
+            value=cut(name),
+        )
+
+
+class RowJudge:
+    """Judges records one after the other. What repeats from row to row (types, tags, flags) is judged once."""
+
+    def __init__(self, header_cells: int, position_by_column: dict[str, int]) -> None:
+        self.columns = frozenset(position_by_column)
+        self.rows = 0
+        self.name_fingerprints = array("L")
+        self.endpoint_fingerprints = array("L")
+        self._header_cells = header_cells
+        remembered = lru_cache(maxsize=10_000)
+        rule_by_column: dict[str, Callable[[str], object]] = {
+            "name": fields.name,
+            "db_type": remembered(fields.db_type),
+            "host": fields.host,
+            "port": remembered(fields.optional_port),
+            "database_name": remembered(fields.database_name),
+            "description": fields.description,
+            "environment": remembered(fields.environment),
+            "credential": remembered(fields.credential),
+            "tags": remembered(fields.tags),
+            "sync_policy": remembered(fields.sync_policy),
+            "is_active": remembered(fields.is_active),
+            "deletion_protection": remembered(fields.deletion_protection),
+        }
+        # A column that the file lacks is read as the empty cell that is put behind every row: position -1.
+        self._rules = tuple((column, position_by_column.get(column, -1), rule_by_column[column]) for column in COLUMNS)
+        self._name_position = position_by_column["name"]
+
+    def judge(self, record: Record) -> tuple[object, ...]:
+        """The row as the frames hold it: the values of a GoodRow, or of a BadRow."""
+        self.rows += 1
+        if record.unreadable is not None:
+            return record.line, None, [(None, "invalid_format", record.unreadable, None)]
+        errors: list[tuple[str | None, str, str, str | None]] = []
+        cells = self._fitted(record.cells, errors)
+        values: list[Any] = []
+        for column, position, rule in self._rules:
+            text = cells[position]
+            try:
+                values.append(rule(text))
+            except FieldError as error:
+                errors.append((column, error.code, error.message, cut(text)))
+                values.append(None)
+        if errors:
+            return record.line, cut(cells[self._name_position]) or None, errors
+        return self._good(record.line, *values)
+
+    def _fitted(self, cells: list[str], errors: list[tuple[str | None, str, str, str | None]]) -> list[str]:
+        """The trimmed cells, one for each of the header's, and an empty one at the end."""
+        fitted = [restored(text) if (text := cell.strip())[:1] == "'" else text for cell in cells]
+        surplus = [cell for cell in fitted[self._header_cells :] if cell]
+        if surplus:
+            message = f"the row has {len(cells)} cells, the header {self._header_cells}"
+            errors.append((None, "too_many_cells", message, cut(surplus[0])))
+        del fitted[self._header_cells :]
+        fitted.extend([""] * (self._header_cells + 1 - len(fitted)))
+        return fitted
+
+    def _good(
+        self,
+        line: int,
+        name: str,
+        db_type: DatabaseType,
+        host: str,
+        port: int | None,
+        database_name: str | None,
+        description: str | None,
+        environment: str,
+        credential: str | None,
+        tags: tuple[str, ...],
+        sync_policy: str,
+        is_active: bool,
+        deletion_protection: bool,
+    ) -> tuple[object, ...]:
+        port = fields.DEFAULT_PORT_BY_TYPE[db_type] if port is None else port
+        endpoint_key = fields.endpoint_key(db_type, host, port, database_name)
+        self.name_fingerprints.append(fingerprint(name))
+        self.endpoint_fingerprints.append(fingerprint(endpoint_key))
+        return (
+            line, name, db_type, host, port, endpoint_key, database_name, description,
+            environment, sync_policy, is_active, deletion_protection, credential, tags,
+        )  # fmt: skip

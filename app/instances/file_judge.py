@@ -1,0 +1,57 @@
+"""Runs the judging of files outside the event loop.
+
+A thread alone would not do: reading and checking a hundred thousand rows holds the interpreter lock, and every other
+request would wait. One spawned process (started ahead, so that the first upload does not pay for it) leaves the loop
+free; with `processes=0` a thread is used, which suits tests.
+"""
+
+import asyncio
+import multiprocessing
+import os
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from app.instances.csv_rows import JudgedFile, judge_file
+
+log = structlog.get_logger(__name__)
+
+# The judging process yields to the event loop where both want the same core.
+JUDGE_NICENESS = 5
+
+
+class FileJudge:
+    def __init__(self, processes: int) -> None:
+        self._processes = processes
+        self._executor = self._started()
+
+    def _started(self) -> Executor:
+        if self._processes == 0:
+            return ThreadPoolExecutor(1, thread_name_prefix="judge")
+        executor = ProcessPoolExecutor(
+            self._processes,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=os.nice,
+            initargs=(JUDGE_NICENESS,),
+        )
+        executor.submit(os.getpid)
+        return executor
+
+    async def judge(self, source: Path, frames: Path, encoding: str, ignore_unknown_columns: bool) -> JudgedFile:
+        """As `judge_file`, which says what comes back and what is raised."""
+        loop = asyncio.get_running_loop()
+        work = partial(judge_file, source, frames, encoding, ignore_unknown_columns)
+        try:
+            return await loop.run_in_executor(self._executor, work)
+        except BrokenProcessPool:
+            # The process was killed (by the system, when memory is short): judging again harms nothing.
+            log.warning("the judging process died; a new one is started")
+            self._executor = self._started()
+            return await loop.run_in_executor(self._executor, work)
+
+    def close(self) -> None:
+        """Ends the process; without this it would outlive a server that is told to stop."""
+        self._executor.shutdown(wait=True, cancel_futures=True)
