@@ -106,6 +106,7 @@ def _postgresql_engine(url: str, settings: Settings) -> AsyncEngine:
         pool_timeout=settings.pool_timeout_seconds,
         # The connection used last is the one whose caches, here and in the server, are warm.
         pool_use_lifo=True,
+        json_deserializer=orjson.loads,
         connect_args={"timeout": settings.connect_timeout_seconds},
     )
 

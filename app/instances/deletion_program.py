@@ -93,11 +93,10 @@ class _PostgresqlProgram:
     async def delete(self, order: DeletionOrder) -> Attempted:
         expected = None if order.expected_blockers is None else sorted(order.expected_blockers)
         try:
-            found = orjson.loads(
-                await self._driver.fetchval(
-                    _call, order.instance_id, order.mode.value, order.force, order.revision, expected,
-                    self._durable, order.batch_id, correlation_id.get(),
-                )
+            # SQLAlchemy has taught its connections to turn jsonb into Python values.
+            found = await self._driver.fetchval(
+                _call, order.instance_id, order.mode.value, order.force, order.revision, expected,
+                self._durable, order.batch_id, correlation_id.get(),
             )  # fmt: skip
         except Exception as error:
             raise as_sqlalchemy(error, cascade_postgresql.FUNCTION_NAME) from error
