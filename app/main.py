@@ -1,5 +1,6 @@
 """The API's composition root: settings, lifespan, middleware, routers and error handlers."""
 
+import gc
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +34,8 @@ from app.tags.routes import router as tags_router
 
 log = structlog.get_logger(__name__)
 
+# New containers before the youngest generation is looked through; Python's default is 700.
+GARBAGE_THRESHOLD = 20_000
 _request_id = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
@@ -52,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.uploads = UploadDirectory(settings.data_dir)
         app.state.uploads.prepare()
         _wire_instances(app, judge)
+        _settle_garbage_collector()
         try:
             yield
         finally:
@@ -89,6 +93,16 @@ def _wire_instances(app: FastAPI, judge: FileJudge) -> None:
         database, plan, PlanTokens(box, lifetime), connections=settings.deletion_connections
     )
     app.state.orphans = OrphanService(database, plan, box, lifetime)
+
+
+def _settle_garbage_collector() -> None:
+    """What is alive now lives as long as the process, so looking through it again and again finds nothing.
+
+    With the defaults, the collector took a sixth of an import's time and held the event loop for 30 ms at a time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
 
 
 async def _require_deletion_function(database: Database) -> None:

@@ -1,8 +1,7 @@
 """Writes the audit trail, always in the transaction of the change that it describes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
@@ -29,8 +28,7 @@ _bulk_columns = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AuditEntry:
+class AuditEntry(NamedTuple):
     """`changes` is before and after, or a batch's counts; it never holds a secret."""
 
     action: str
@@ -59,7 +57,7 @@ async def record(session: AsyncSession, entry: AuditEntry) -> None:
     )
 
 
-async def record_many(session: AsyncSession, entries: Sequence[AuditEntry]) -> None:
+async def record_many(session: AsyncSession, entries: Iterable[AuditEntry]) -> None:
     """The same for many entries, as one bulk load."""
     occurred_at = stored_timestamp(session, utc_now())
     request_id = correlation_id.get()
@@ -69,7 +67,7 @@ async def record_many(session: AsyncSession, entries: Sequence[AuditEntry]) -> N
         session,
         _table,
         _bulk_columns,
-        [
+        (
             (
                 occurred_at,
                 entry.space_id,
@@ -83,5 +81,5 @@ async def record_many(session: AsyncSession, entries: Sequence[AuditEntry]) -> N
                 None if entry.changes is None else orjson.dumps(entry.changes).decode(),
             )
             for entry in entries
-        ],
+        ),
     )

@@ -9,7 +9,7 @@ is looked up again, the rows that another writer took are `failed`, and the rest
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -146,25 +146,16 @@ class InstanceBatchCreationService:
             else {}
         )
         columns = batch.judged.columns
-        id_by_name_and_endpoint = {
-            (row.name, endpoint_of(row, stored.get(ids.get(row.name, 0)), columns)): ids.get(row.name) for row in rows
-        }
-        owners = await self._other_owners(session, batch.space_id, id_by_name_and_endpoint)
-        return Known(ids, owners, batch.credential_ids, stored)
-
-    async def _other_owners(
-        self, session: AsyncSession, space_id: int, id_by_name_and_endpoint: Mapping[tuple[str, str], int | None]
-    ) -> dict[str, Owner]:
-        """The endpoints that belong to an instance of another name."""
-        endpoints = [endpoint for _, endpoint in id_by_name_and_endpoint]
-        found = await repository.ids_by_endpoint(session, space_id, endpoints)
+        endpoints = [endpoint_of(row, stored.get(ids.get(row.name, 0)), columns) for row in rows]
+        found = await repository.ids_by_endpoint(session, batch.space_id, endpoints)
         others = {
-            endpoint: owner_id
-            for (_, endpoint), own_id in id_by_name_and_endpoint.items()
-            if (owner_id := found.get(endpoint)) is not None and owner_id != own_id
+            endpoint: found[endpoint]
+            for row, endpoint in zip(rows, endpoints, strict=True)
+            if endpoint in found and found[endpoint] != ids.get(row.name)
         }
         names = await repository.names_by_id(session, list(others.values())) if others else {}
-        return {endpoint: Owner(key, names[key]) for endpoint, key in others.items() if key in names}
+        owners = {endpoint: Owner(key, names[key]) for endpoint, key in others.items() if key in names}
+        return Known(ids, owners, batch.credential_ids, stored)
 
     async def _chunks(self, frames: Path) -> AsyncIterator[list[GoodRow | BadRow]]:
         """The judged rows again, in chunks, with a turn for others after each frame."""

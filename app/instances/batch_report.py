@@ -6,9 +6,9 @@ holds the event loop for long, and only the bytes are kept.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -38,8 +38,7 @@ AUDIT_OUTCOME = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RowOutcome:
+class RowOutcome(NamedTuple):
     line: int
     name: str | None
     status: RowStatus
@@ -47,7 +46,7 @@ class RowOutcome:
     errors: tuple[RowError, ...] = ()
 
     def without_id(self) -> "RowOutcome":
-        return replace(self, instance_id=None)
+        return self._replace(instance_id=None)
 
     def as_json(self) -> dict[str, Any]:
         item: dict[str, Any] = {"line": self.line, "name": self.name, "status": self.status.value}
@@ -55,14 +54,9 @@ class RowOutcome:
             item["instance_id"] = self.instance_id
         if self.errors:
             item["errors"] = [
-                {key: value for key, value in zip(error.__slots__, _values(error), strict=True) if value is not None}
-                for error in self.errors
+                {key: value for key, value in error._asdict().items() if value is not None} for error in self.errors
             ]
         return item
-
-
-def _values(error: RowError) -> tuple[str | None, ...]:
-    return error.column, error.code, error.message, error.value
 
 
 @dataclass(slots=True)

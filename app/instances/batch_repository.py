@@ -1,6 +1,6 @@
 """SQL of the batch import: set-based look-ups, bulk loads, set-based updates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -123,15 +123,15 @@ async def any_exists(session: AsyncSession, ids: Sequence[int]) -> bool:
 
 
 async def insert_instances(
-    session: AsyncSession, space_id: int, ids: Sequence[int], values: Sequence[tuple[Any, ...]], now: datetime
+    session: AsyncSession, space_id: int, ids: Sequence[int], values: Iterable[tuple[Any, ...]], now: datetime
 ) -> None:
     """One row for each id; `values` are in the order of VALUE_COLUMNS."""
     moment = stored_timestamp(session, now)
-    rows = [(instance_id, space_id, *row, 1, moment, moment) for instance_id, row in zip(ids, values, strict=True)]
+    rows = ((instance_id, space_id, *row, 1, moment, moment) for instance_id, row in zip(ids, values, strict=True))
     await insert_rows(session, instances, _inserted_columns, rows)
 
 
-async def link_tags(session: AsyncSession, links: Sequence[tuple[int, int]]) -> None:
+async def link_tags(session: AsyncSession, links: Iterable[tuple[int, int]]) -> None:
     """Pairs of instance id and tag id."""
     await insert_rows(session, instance_tags, ("instance_id", "tag_id"), links)
 

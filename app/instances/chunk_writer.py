@@ -109,12 +109,11 @@ class ChunkWriter:
         if not rows:
             return ()
         ids = await reserve_ids(session, repository.instances, len(rows))
-        values = [self._values(row) for row in rows]
+        values = (self._values(row) for row in rows)
         await repository.insert_instances(session, self._space_id, ids, values, utc_now())
-        await repository.link_tags(
-            session, [(key, tag_ids[name]) for key, row in zip(ids, rows, strict=True) for name in row.tags]
-        )
-        await record_many(session, [self._created(key, row) for key, row in zip(ids, rows, strict=True)])
+        links = ((key, tag_ids[name]) for key, row in zip(ids, rows, strict=True) for name in row.tags)
+        await repository.link_tags(session, links)
+        await record_many(session, (self._created(key, row) for key, row in zip(ids, rows, strict=True)))
         return ids
 
     def _values(self, row: GoodRow) -> tuple[Any, ...]:
@@ -156,7 +155,8 @@ class ChunkWriter:
         retagged = {key: change.tags for key, change in real.items() if "tags" in change.after}
         await repository.update_instances(session, {key: change.values for key, change in real.items()}, utc_now())
         await repository.unlink_tags(session, list(retagged))
-        await repository.link_tags(session, [(key, tag_ids[name]) for key, names in retagged.items() for name in names])
+        links = ((key, tag_ids[name]) for key, names in retagged.items() for name in names)
+        await repository.link_tags(session, links)
         await record_many(
             session,
             [

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 from zlib import crc32
 
 import orjson
@@ -53,8 +53,7 @@ FRAME_ROWS = 500
 MAX_HEADER_CELLS = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class RowError:
+class RowError(NamedTuple):
     """Why a row is refused: the column, one of the contract's codes, what to do, and the offending value (cut)."""
 
     column: str | None
@@ -63,8 +62,8 @@ class RowError:
     value: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GoodRow:
+# A named tuple: a hundred thousand of them are made, and a frozen dataclass takes four times as long to make.
+class GoodRow(NamedTuple):
     """A row whose every cell is acceptable, with normalised values."""
 
     line: int
@@ -83,8 +82,7 @@ class GoodRow:
     tags: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class BadRow:
+class BadRow(NamedTuple):
     line: int
     name: str | None
     errors: tuple[RowError, ...]
@@ -142,7 +140,7 @@ def read_frame(line: bytes) -> list[GoodRow | BadRow]:
             rows.append(BadRow(values[0], values[1], tuple(RowError(*error) for error in values[2])))
         else:
             values[-1] = tuple(values[-1])
-            rows.append(GoodRow(*values))
+            rows.append(GoodRow._make(values))
     return rows
 
 

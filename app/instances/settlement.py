@@ -69,11 +69,14 @@ class _Claims:
         self._contested = contested
         self._line_by_key: dict[str, int] = {}
 
+    def concern(self, key: str) -> bool:
+        return self._contested is None or (bool(self._contested) and fingerprint(key) in self._contested)
+
     def line_of(self, key: str) -> int | None:
         return self._line_by_key.get(key)
 
     def claim(self, key: str, line: int) -> None:
-        if self._contested is None or fingerprint(key) in self._contested:
+        if self.concern(key):
             self._line_by_key[key] = line
 
 
@@ -90,11 +93,25 @@ class Settlement:
         self._endpoints = _Claims(judged.contested_endpoints if endpoints_were_judged else None)
 
     def settle(self, rows: Sequence[GoodRow | BadRow], known: Known) -> None:
-        for row in rows:
+        for row in self._undecided(rows, known):
             if isinstance(row, BadRow):
                 self._refuse(row, row.errors)
             else:
                 self._settle_good(row, known)
+
+    def _undecided(self, rows: Sequence[GoodRow | BadRow], known: Known) -> Sequence[GoodRow | BadRow]:
+        """The rows that need a look: where the database knows none of them, only the bad and the contested ones."""
+        if known.id_by_name or known.owner_by_endpoint:
+            return rows
+        credentials = known.credential_id_by_name.keys() | {None}
+        return [
+            row
+            for row in rows
+            if isinstance(row, BadRow)
+            or row.credential not in credentials
+            or self._names.concern(row.name)
+            or self._endpoints.concern(row.endpoint_key)
+        ]
 
     def _refuse(self, row: GoodRow | BadRow, errors: tuple[RowError, ...]) -> None:
         self.decisions.outcomes[row.line] = RowOutcome(row.line, row.name, RowStatus.INVALID, errors=errors)

@@ -302,12 +302,12 @@ class TestTemplate:
         assert [row["db_type"] for row in rows] == [kind.value for kind in DatabaseType]
         assert 'filename="import-template.csv"' in answer.headers["Content-Disposition"]
 
-    async def test_every_example_can_be_registered(self, client: httpx.AsyncClient) -> None:
-        for row in parsed(await client.get(TEMPLATE_URL)):
-            assert row.pop("credential") == ""
-            body = row | {"tags": row["tags"].split("|")}
-            answer = await client.post("/api/v1/instances", json=body)
-            assert answer.status_code == 201, answer.text
+    async def test_can_be_imported_as_it_is(self, client: httpx.AsyncClient) -> None:
+        content = (await client.get(TEMPLATE_URL)).content
+        answer = await client.post("/api/v1/instances/batch-create", files={"file": ("template.csv", content)})
+        assert answer.status_code == 200, answer.text
+        counts = answer.json()["counts"]
+        assert (counts["created"], counts["rows"]) == (len(DatabaseType), len(DatabaseType))
 
     async def test_another_format_is_refused(self, client: httpx.AsyncClient) -> None:
         assert (await client.get(TEMPLATE_URL, params={"format": "xlsx"})).status_code == 422

@@ -9,6 +9,8 @@ import orjson
 import pytest
 from sqlalchemy import select
 
+from app.credentials.records import CredentialRecord
+from app.credentials.service import CredentialService
 from app.database import Database
 from app.models.audit import AuditEvent
 from app.models.tag import Tag
@@ -239,6 +241,24 @@ class TestCredential:
             assert refusals(await client.post(URL, json=body("b", credential_id=credential_id))) == expected
             answer = await client.patch(f"{URL}/{instance['id']}", json={"credential_id": credential_id})
             assert refusals(answer) == expected
+
+    async def test_one_that_is_deleted_meanwhile_is_a_conflict(
+        self, client: httpx.AsyncClient, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        instance = await created(client)
+        present = await registry.credential()
+        reading = CredentialService.get
+
+        async def outdated(self: CredentialService, _: int) -> CredentialRecord:
+            return await reading(self, present)
+
+        monkeypatch.setattr(CredentialService, "get", outdated)
+        answers = [
+            await client.post(URL, json=body("b", credential_id=present + 1)),
+            await client.patch(f"{URL}/{instance['id']}", json={"credential_id": present + 1}),
+        ]
+        assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(409, 25016)] * 2
+        assert len((await client.get(URL)).json()["items"]) == 1
 
 
 class TestConflict:
