@@ -9,6 +9,7 @@ from datetime import timedelta
 import structlog
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, FastAPI
+from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
@@ -74,6 +75,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         validator=lambda value: _request_id.fullmatch(value) is not None,
     )
     install_error_handlers(app)
+    Instrumentator(excluded_handlers=["/metrics", "/health/.*"]).instrument(app).expose(
+        app, tags=["Health"], summary="Metrics for Prometheus"
+    )
     api = APIRouter(prefix="/api/v1")
     api.include_router(instances_router)
     api.include_router(batch_router)

@@ -3,12 +3,15 @@
 import asyncio
 
 from alembic import context
-from sqlalchemy import Connection, pool
+from sqlalchemy import Connection, pool, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.config import Settings
 from app.models import Base
 from app.models.base import UtcDateTime
+
+# Any number will do, as long as nobody else locks it: the letters MUSTER.
+MIGRATION_LOCK = 0x4D5553544552
 
 config = context.config
 
@@ -27,6 +30,9 @@ def run(connection: Connection) -> None:
         render_item=render_item,
     )
     with context.begin_transaction():
+        if connection.dialect.name == "postgresql":
+            # Two processes that start at once both migrate: the second waits, and then finds nothing left to do.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         context.run_migrations()
 
 
