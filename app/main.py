@@ -5,10 +5,12 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from importlib.metadata import version
 
 import structlog
 from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, FastAPI
+from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -27,6 +29,7 @@ from app.instances.file_judge import FileJudge
 from app.instances.maintenance_routes import router as maintenance_router
 from app.instances.orphans import OrphanService
 from app.instances.plan_token import PlanTokens
+from app.instances.removal_routes import router as removal_router
 from app.instances.routes import router as instances_router
 from app.instances.uploads import UploadDirectory
 from app.logs import configure_logging
@@ -35,6 +38,18 @@ from app.tags.routes import router as tags_router
 
 log = structlog.get_logger(__name__)
 
+# The sections of the documentation page, in the order in which a reader would look for them.
+_sections = [
+    {
+        "name": "Batches",
+        "description": "Import from CSV, and delete many: a verdict for every row and id.",
+    },
+    {"name": "Instances", "description": "Registered database servers: search, read, change, delete, export."},
+    {"name": "Tags", "description": "Words that instances are grouped and found by."},
+    {"name": "Credentials", "description": "What instances are reached with. Passwords go in and never come out."},
+    {"name": "Maintenance", "description": "Rows that were left behind: see them, remove them."},
+    {"name": "Health", "description": "For load balancers and monitoring."},
+]
 # New containers before the youngest generation is looked through; Python's default is 700.
 GARBAGE_THRESHOLD = 20_000
 _request_id = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -63,9 +78,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             judge.close()
             await database.dispose()
 
-    app = FastAPI(
+    # The documentation page brings its own scripts: a machine that databases are managed from is often cut off.
+    app = FastAPIOffline(
         title="Muster",
-        version="0.1.0",
+        version=version("muster"),
+        summary="Registers fleets of database instances, and retires them without leaving a row behind.",
+        openapi_tags=_sections,
         lifespan=lifespan,
         max_body_size=settings.max_body_bytes,
     )
@@ -80,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     api = APIRouter(prefix="/api/v1")
     api.include_router(instances_router)
+    api.include_router(removal_router)
     api.include_router(batch_router)
     api.include_router(maintenance_router)
     api.include_router(tags_router)

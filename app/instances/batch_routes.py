@@ -1,12 +1,11 @@
-"""Import, deletion and restoring: one instance is deleted the same way as many."""
+"""Import and deletion of many instances."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, File, Form, Query, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import Response, StreamingResponse
 
-from app.database import Database, get_database
 from app.errors import ParameterError, problem_responses
 from app.fields import ResourceId
 from app.instances.batch_creation import CreationRequest, InstanceBatchCreationService
@@ -15,19 +14,13 @@ from app.instances.batch_schemas import (
     BatchCreateReport,
     BatchDeleteReport,
     BatchDeletion,
-    DeletedItem,
     Encoding,
     PrecheckBody,
     PrecheckReport,
 )
-from app.instances.cascade import DeletionMode
 from app.instances.deletion_batch import DeletionRequest
-from app.instances.restoration import InstanceRestorationService
-from app.instances.schemas import Instance
-from app.instances.service import InstanceService
 from app.instances.settlement import OnExisting
 from app.instances.uploads import UploadDirectory
-from app.preconditions import IfMatch, etag
 
 router = APIRouter(prefix="/instances", tags=["Batches"])
 
@@ -44,13 +37,13 @@ def _uploads(request: Request) -> UploadDirectory:
     return uploads
 
 
-def _deletion(request: Request) -> InstanceBatchDeletionService:
+def batch_deletion(request: Request) -> InstanceBatchDeletionService:
     service = request.app.state.batch_deletion
     assert isinstance(service, InstanceBatchDeletionService)
     return service
 
 
-Deletion = Annotated[InstanceBatchDeletionService, Depends(_deletion)]
+Deletion = Annotated[InstanceBatchDeletionService, Depends(batch_deletion)]
 
 
 @router.post(
@@ -111,44 +104,6 @@ async def batch_delete(request: Request, deletion: Deletion, body: BatchDeletion
         DeletionRequest(_distinct(body.instance_ids, request), body.mode, body.force, body.dry_run, body.plan_token)
     )
     return _in_pieces(report.pieces())
-
-
-@router.delete(
-    "/{instance_id}",
-    summary="Delete an instance",
-    response_model=DeletedItem,
-    response_model_exclude_unset=True,
-    responses=problem_responses(404, 409, 412, 503),
-)
-async def delete_instance(
-    deletion: Deletion,
-    instance_id: ResourceId,
-    mode: Annotated[DeletionMode, Query()] = DeletionMode.SOFT,
-    force: Annotated[bool, Query(description="Overrides the blockers that can be")] = False,
-    if_match: IfMatch = None,
-) -> DeletedItem:
-    """The same as a batch of one, but answers 404 when it is missing, and 409 with the blockers when it is blocked."""
-    outcome = await deletion.delete_one(instance_id, mode, force=force, if_match=if_match)
-    return DeletedItem.model_validate(outcome.as_json())
-
-
-@router.post(
-    "/{instance_id}/restore",
-    summary="Undo a soft deletion",
-    responses=problem_responses(404, 409, 412, 503),
-)
-async def restore_instance(
-    database: Annotated[Database, Depends(get_database)],
-    response: Response,
-    instance_id: ResourceId,
-    if_match: IfMatch = None,
-) -> Instance:
-    """409 when it is not deleted, or when its name or endpoint was taken meanwhile."""
-    await InstanceRestorationService(database).restore(instance_id, if_match)
-    async with database.readers() as session:
-        restored = await InstanceService(session).get(instance_id)
-    response.headers["ETag"] = etag(restored.revision)
-    return Instance.model_validate(restored)
 
 
 def _distinct(ids: list[int], request: Request) -> tuple[int, ...]:

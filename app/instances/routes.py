@@ -1,6 +1,6 @@
 """`/instances`: single ones, lists, statistics, tagging, export.
 
-Import, deletion and restoring are in batch_routes: one instance is deleted the same way as many.
+Import and deletion are in batch_routes and removal_routes.
 """
 
 from collections.abc import AsyncIterator
