@@ -14,6 +14,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.body_limit import BodyLimitMiddleware
 from app.config import Settings
 from app.credentials.encryption import open_secret_box
 from app.credentials.routes import router as credentials_router
@@ -85,8 +86,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         summary="Registers fleets of database instances, and retires them without leaving a row behind.",
         openapi_tags=_sections,
         lifespan=lifespan,
-        max_body_size=settings.max_body_bytes,
     )
+    app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
     app.add_middleware(
         CorrelationIdMiddleware,
         header_name="X-Request-ID",
