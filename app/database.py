@@ -253,6 +253,16 @@ def sqlite_timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
 
+async def forget_plans(session: AsyncSession) -> None:
+    """Has PostgreSQL plan this connection's statements anew, its foreign-key checks too; SQLite keeps no plans.
+
+    A plan that was made when a table held a few rows reads the whole table, and is kept until the next ANALYZE: after
+    an import of 200 rows, one of 10,000 took 9 s instead of 1. Call it before bulk work; planning takes milliseconds.
+    """
+    if dialect_name(session) == "postgresql":
+        await session.execute(text("DISCARD PLANS"))
+
+
 async def reserve_ids(session: AsyncSession, table: Table, count: int) -> list[int]:
     """`count` ids that no other row of the table has or will get.
 
@@ -292,6 +302,25 @@ async def insert_rows(
         values = list(rows)
         if values:
             await connection.exec_driver_sql(statement, values)
+
+
+async def fetch_rows(session: AsyncSession, statement: str, values: Sequence[Any]) -> Sequence[Sequence[Any]]:
+    """The rows of a SELECT in the driver's own form, for the few reads that are busy enough to need it.
+
+    It saves half of what SQLAlchemy spends on a page of rows; on SQLite it is one call of the connection's thread
+    instead of four. Values are the driver's, as for `insert_rows`. Errors surface as SQLAlchemy's on both.
+    """
+    connection = await session.connection()
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    try:
+        if dialect_name(session) == "postgresql":
+            rows: Sequence[Sequence[Any]] = await driver.fetch(statement, *values)
+        else:
+            rows = await driver.execute_fetchall(statement, values)
+    except Exception as error:
+        raise as_sqlalchemy(error, statement) from error
+    return rows
 
 
 async def _yielding(rows: Iterable[tuple[Any, ...]]) -> AsyncIterator[tuple[Any, ...]]:

@@ -14,11 +14,12 @@ from typing import Annotated, Any, Generic, Self, TypeVar
 import orjson
 from fastapi import Depends, Query
 from pydantic import MISSING, BaseModel, Field
-from sqlalchemy import ColumnElement, Row, Select, tuple_
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, tuple_
 
 from app.errors import InvalidCursor, ParameterError
 
 ItemT = TypeVar("ItemT")
+RowT = TypeVar("RowT")
 
 MAX_PAGE_ITEMS = 200
 DEFAULT_PAGE_ITEMS = 50
@@ -81,19 +82,40 @@ class Sort:
 
     def apply(self, statement: Select[Any], page: PageRequest) -> Select[Any]:
         """The statement's page, and one row more, which tells whether there is a next page."""
-        keys = (self.id_column,) if self.name == "id" else (self.column, self.id_column)
-        if page.cursor is not None:
-            after = self._decode(page.cursor)[-len(keys) :]
-            left, right = tuple_(*keys), tuple_(*after, types=[key.type for key in keys])
-            statement = statement.where(left < right if self.descending else left > right)
-        ordered = (key.desc() if self.descending else key.asc() for key in keys)
-        return statement.order_by(*ordered).limit(page.limit + 1)
+        after = None if page.cursor is None else self._decode(page.cursor)
+        return self._continued(statement, after).limit(page.limit + 1)
 
-    def cut(self, rows: Sequence[Row[Any]], page: PageRequest) -> tuple[Sequence[Row[Any]], str | None]:
+    def prepare(self, statement: Select[Any], *, is_continued: bool) -> Select[Any]:
+        """The same for any page, with parameters in the place of values; `parameters` has the values of one page."""
+        after = (
+            bindparam("after_key", None, type_=self.column.type),
+            bindparam("after_id", None, type_=self.id_column.type),
+        )
+        return self._continued(statement, after if is_continued else None).limit(
+            bindparam("row_limit", None, type_=Integer)
+        )
+
+    def parameters(self, page: PageRequest) -> dict[str, Any]:
+        after = (
+            {} if page.cursor is None else dict(zip(("after_key", "after_id"), self._decode(page.cursor), strict=True))
+        )
+        return {"row_limit": page.limit + 1, **after}
+
+    def order(self, statement: Select[Any]) -> Select[Any]:
+        return statement.order_by(*(key.desc() if self.descending else key.asc() for key in self._keys))
+
+    def _continued(self, statement: Select[Any], after: tuple[Any, Any] | None) -> Select[Any]:
+        if after is not None:
+            keys = self._keys
+            left, right = tuple_(*keys), tuple_(*after[-len(keys) :], types=[key.type for key in keys])
+            statement = statement.where(left < right if self.descending else left > right)
+        return self.order(statement)
+
+    def cut(self, rows: Sequence[RowT], page: PageRequest) -> tuple[Sequence[RowT], str | None]:
         """The page's rows, and the cursor of the next page if there is one."""
         if len(rows) <= page.limit:
             return rows, None
-        last = rows[page.limit - 1]
+        last: Any = rows[page.limit - 1]
         return rows[: page.limit], self._encode(getattr(last, self.name), last.id)
 
     def _encode(self, value: Any, identity: int) -> str:
@@ -117,6 +139,10 @@ class Sort:
         ):
             raise refused
         return value, identity
+
+    @property
+    def _keys(self) -> tuple[ColumnElement[Any], ...]:
+        return (self.id_column,) if self.name == "id" else (self.column, self.id_column)
 
     @property
     def _signature(self) -> str:

@@ -9,23 +9,23 @@ is looked up again, the rows that another writer took are `failed`, and the rest
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Generic, TypeVar
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.audit.recorder import AuditEntry, record
 from app.credentials.service import CredentialService
-from app.database import RECONNECT_SECONDS, Database, is_disconnect, run_in_transaction
+from app.database import Database, forget_plans
 from app.errors import AppError, Conflict, FileEmpty, FileTypeNotAccepted, FileUnparsable, ParameterError
 from app.instances import batch_repository as repository
 from app.instances.batch_report import AUDIT_OUTCOME, CreationReport, RowOutcome, RowStatus
+from app.instances.batch_transactions import Attempt, BatchTransactions, Evidence
 from app.instances.chunk_writer import Chunk, ChunkWriter, conflict, updated
 from app.instances.csv_file import FileFault, FileRefused
 from app.instances.csv_rows import BadRow, GoodRow, JudgedFile, RowError, read_frame
@@ -35,8 +35,7 @@ from app.spaces.service import SpaceService
 
 log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
+_batch_evidence = Evidence("batch", None)
 _error_by_fault: dict[FileFault, type[AppError]] = {
     FileFault.TYPE_NOT_ACCEPTED: FileTypeNotAccepted,
     FileFault.UNPARSABLE: FileUnparsable,
@@ -46,7 +45,7 @@ _error_by_fault: dict[FileFault, type[AppError]] = {
 
 @dataclass(frozen=True, slots=True)
 class CreationRequest:
-    """How to import. `space_id` None is the default space; `encoding` is `auto` or one of csv_file.ENCODINGS."""
+    """How to import. `space_id` None is the default space; `encoding` is `auto` or one of csv_encoding.ENCODINGS."""
 
     space_id: int | None = None
     dry_run: bool = False
@@ -54,6 +53,21 @@ class CreationRequest:
     atomic: bool = False
     encoding: str = "auto"
     ignore_unknown_columns: bool = False
+
+
+@dataclass(slots=True)
+class _Progress:
+    """Once the database has failed, nothing more is tried."""
+
+    is_given_up: bool = False
+
+
+class _RowsLost(Exception):
+    """Another writer was faster with some rows of an atomic batch; its transaction is rolled back."""
+
+    def __init__(self, outcomes: Sequence[RowOutcome]) -> None:
+        super().__init__(f"{len(outcomes)} rows were lost")
+        self.outcomes = outcomes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +81,7 @@ class _Batch:
     batch_id: UUID
     decisions: Decisions
     credential_ids: dict[str, int]
+    progress: _Progress = field(default_factory=_Progress)
 
     def writer(self) -> ChunkWriter:
         return ChunkWriter(self.space_id, self.judged.columns, self.credential_ids, self.batch_id)
@@ -90,7 +105,7 @@ class InstanceBatchCreationService:
     """Opens one transaction a chunk, on connections that a semaphore bounds beside those of requests."""
 
     def __init__(self, database: Database, judge: FileJudge, chunk_rows: int) -> None:
-        self._writers: async_sessionmaker[AsyncSession] = database.writers
+        self._transactions = BatchTransactions(database)
         self._readers: async_sessionmaker[AsyncSession] = database.readers
         self._connections = database.batch_connections
         self._judge = judge
@@ -127,6 +142,7 @@ class InstanceBatchCreationService:
         settlement = Settlement(judged, request.on_existing)
         credential_ids: dict[str, int] = {}
         async with self._readers() as session:
+            await forget_plans(session)
             space_id = await SpaceService(session).resolve(request.space_id)
             batch = _Batch(request, frames, judged, space_id, uuid4(), settlement.decisions, credential_ids)
             async for rows in self._chunks(frames):
@@ -163,9 +179,9 @@ class InstanceBatchCreationService:
         with await asyncio.to_thread(frames.open, "rb") as file:
             while line := await asyncio.to_thread(file.readline):
                 rows += read_frame(line)
-                if len(rows) >= self._chunk_rows:
-                    yield rows
-                    rows = []
+                while len(rows) >= self._chunk_rows:
+                    yield rows[: self._chunk_rows]
+                    rows = rows[self._chunk_rows :]
         if rows:
             yield rows
 
@@ -190,36 +206,35 @@ class InstanceBatchCreationService:
     async def _written(self, batch: _Batch) -> CreationReport:
         if batch.request.atomic:
             return await self._written_at_once(batch)
-        report, given_up = batch.report(), False
+        report = batch.report()
         async for rows in self._chunks(batch.frames):
-            chunk = batch.writable(rows)
-            written: list[RowOutcome] = []
-            if not given_up:
-                try:
-                    written = await self._apply(batch, chunk)
-                except Exception as error:
-                    given_up = True
-                    log.error("a chunk was not written, nor are those after it", line=rows[0].line, exc_info=error)
-            if given_up:
-                written = [
-                    _not_written(row, "the database failed; what was written before this row stands")
-                    for row in chunk.rows
-                ]
-            report.add(batch.in_order(rows, written))
+            report.add(batch.in_order(rows, await self._apply(batch, batch.writable(rows))))
         await self._record_afterwards(batch, report)
         return report
 
     async def _apply(self, batch: _Batch, chunk: Chunk) -> list[RowOutcome]:
-        """Writes the chunk in a transaction of its own, around the rows that another writer took meanwhile."""
+        """Writes the chunk in a transaction of its own, around the rows that another writer took meanwhile.
+
+        When the database fails, the chunk's rows are `failed`, and so are all that come after them.
+        """
         if not chunk.rows:
             return []
+        if not batch.progress.is_given_up:
+            try:
+                return await self._apply_or_raise(batch, chunk)
+            except Exception as error:
+                batch.progress.is_given_up = True
+                log.error("a chunk was not written, nor are those after it", line=chunk.rows[0].line, exc_info=error)
+        message = "the database failed; what was written before this row stands"
+        return [_not_written(row, message) for row in chunk.rows]
 
-        async def work(session: AsyncSession, attempt: _Attempt[list[RowOutcome]]) -> list[RowOutcome]:
+    async def _apply_or_raise(self, batch: _Batch, chunk: Chunk) -> list[RowOutcome]:
+        async def work(session: AsyncSession) -> Attempt[list[RowOutcome]]:
             outcomes = await batch.writer().write(session, chunk)
-            return attempt.about_to_commit(outcomes, outcomes)
+            return Attempt(outcomes, _evidence_of(outcomes))
 
         try:
-            return await self._through_lost_connections(work)
+            return await self._transactions.run(batch.batch_id, work)
         except (IntegrityError, DataError) as error:
             log.info("a chunk met another writer", line=chunk.rows[0].line, reason=str(error.orig))
             return await self._apply_around(batch, chunk)
@@ -244,9 +259,12 @@ class InstanceBatchCreationService:
         batch.credential_ids.update(credential_ids)
         lost = {}
         for row in chunk.rows:
-            stored = known.stored.get(chunk.update_ids.get(row.line, 0))
+            instance_id = chunk.update_ids.get(row.line)
+            stored = None if instance_id is None else known.stored.get(instance_id)
             owner = known.owner_by_endpoint.get(endpoint_of(row, stored, batch.judged.columns))
-            if row.line not in chunk.update_ids and row.name in known.id_by_name:
+            if instance_id is not None and stored is None:
+                lost[row.line] = updated(row, instance_id, None)
+            elif instance_id is None and row.name in known.id_by_name:
                 lost[row.line] = conflict(row, "another writer registered this name meanwhile", "name", row.name)
             elif owner is not None and owner.name != row.name:
                 lost[row.line] = conflict(row, f"{owner.name} took this endpoint meanwhile", "host", row.host)
@@ -264,20 +282,22 @@ class InstanceBatchCreationService:
             )
             raise ParameterError(message, members={"report": report.fragment()})
 
-        async def work(session: AsyncSession, attempt: _Attempt[CreationReport]) -> CreationReport:
-            report, everything = batch.report(), []
+        async def work(session: AsyncSession) -> Attempt[CreationReport]:
+            report, failed = batch.report(), []
             async for rows in self._chunks(batch.frames):
                 written = await batch.writer().write(session, batch.writable(rows))
                 report.add(batch.in_order(rows, written))
-                everything += written
+                failed += [outcome for outcome in written if outcome.status is RowStatus.FAILED]
+            if failed:
+                raise _RowsLost(failed)
             await record(session, _batch_entry(batch, report))
-            return attempt.about_to_commit(everything, report)
+            return Attempt(report, _batch_evidence)
 
         try:
-            return await self._through_lost_connections(work)
-        except (IntegrityError, DataError) as error:
-            log.info("an atomic batch met another writer", reason=str(error.orig))
-            lost: dict[int, RowOutcome] = {}
+            return await self._transactions.run(batch.batch_id, work)
+        except (IntegrityError, DataError, _RowsLost) as error:
+            log.info("an atomic batch met another writer", reason=str(getattr(error, "orig", error)))
+            lost = {outcome.line: outcome for outcome in error.outcomes} if isinstance(error, _RowsLost) else {}
             async for rows in self._chunks(batch.frames):
                 lost |= await self._lost_rows(batch, batch.writable(rows))
             report = await self._refused(batch, lost)
@@ -293,52 +313,25 @@ class InstanceBatchCreationService:
             report.add(batch.in_order(rows, [lost.get(row.line) or _not_written(row, message) for row in chunk.rows]))
         return report
 
-    async def _through_lost_connections(self, work: Callable[[AsyncSession, "_Attempt[T]"], Awaitable[T]]) -> T:
-        """Runs `work` in one transaction, again after a lost connection, but never twice.
-
-        A connection lost during the commit leaves open whether it happened. The ids that the attempt had reserved
-        tell: where they exist, it did.
-        """
-        attempt: _Attempt[T] = _Attempt()
-        for pause in (*RECONNECT_SECONDS, None):
-            try:
-                if attempt.result is not None and await self._exist(attempt.created_ids):
-                    return attempt.result
-                return await run_in_transaction(self._writers, lambda session: work(session, attempt))
-            except (DBAPIError, OSError) as error:
-                if pause is None or not is_disconnect(error):
-                    raise
-                log.warning("the connection was lost while writing; trying again", seconds=pause)
-                await asyncio.sleep(pause)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    async def _exist(self, ids: Sequence[int]) -> bool:
-        async with self._readers() as session:
-            return bool(ids) and await repository.any_exists(session, ids)
-
     async def _record_afterwards(self, batch: _Batch, report: CreationReport) -> None:
         """The batch's own audit entry. Should it fail, the report is still worth more than an error."""
+
+        async def work(session: AsyncSession) -> Attempt[None]:
+            await record(session, _batch_entry(batch, report))
+            return Attempt(None, _batch_evidence)
+
         try:
-            await run_in_transaction(self._writers, lambda session: record(session, _batch_entry(batch, report)))
+            await self._transactions.run(batch.batch_id, work)
         except Exception as error:
             log.error("the batch's audit entry was not written", batch_id=str(batch.batch_id), exc_info=error)
 
 
-@dataclass(slots=True)
-class _Attempt(Generic[T]):
-    """What a transaction was about to commit."""
-
-    created_ids: Sequence[int] = ()
-    result: T | None = None
-
-    def about_to_commit(self, outcomes: Sequence[RowOutcome], result: T) -> T:
-        self.created_ids = [
-            outcome.instance_id
-            for outcome in outcomes
-            if outcome.status is RowStatus.CREATED and outcome.instance_id is not None
-        ]
-        self.result = result
-        return result
+def _evidence_of(outcomes: Sequence[RowOutcome]) -> Evidence | None:
+    """Each changed instance has an audit entry; the first one's is as good as any."""
+    for outcome in outcomes:
+        if outcome.status in (RowStatus.CREATED, RowStatus.UPDATED):
+            return Evidence("instance", outcome.instance_id)
+    return None
 
 
 def _not_written(row: GoodRow, message: str) -> RowOutcome:

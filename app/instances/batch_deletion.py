@@ -2,33 +2,27 @@
 
 1. One set-based pass finds the instances and what blocks them (and, for the precheck, what would go).
 2. A plan token, when given, is compared with what is there now; a difference stops the batch before it began.
-3. Every instance is deleted by one statement, its own transaction, which checks again under the instance's lock.
-   Several run at once on PostgreSQL. A failure is that instance's outcome and touches no other.
-4. The batch's audit entry is committed durably, and with it every deletion before it.
+3. Every instance is deleted by one statement, its own transaction, which checks again under the instance's lock
+   (deletion_runner). Several run at once on PostgreSQL. A failure is that instance's outcome and touches no other.
+4. The batch's audit entry is committed durably, and with it every deletion before it; what a crash of the server has
+   taken back until then is done again.
 """
 
 import asyncio
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record
-from app.database import (
-    RECONNECT_SECONDS,
-    TRANSIENT_ATTEMPTS,
-    Database,
-    is_disconnect,
-    is_transient,
-    run_in_transaction,
-)
+from app.database import RECONNECT_SECONDS, Database, is_disconnect, run_in_transaction
 from app.errors import Blocked, NotFound
 from app.instances import deletion_repository as repository
 from app.instances.batch_report import AUDIT_OUTCOME
 from app.instances.cascade import UNPLANNED_TABLE, DeletionMode, InstanceCascadeDeletionPlan
 from app.instances.deletion_batch import DeletionBatch, DeletionRequest, Seen
-from app.instances.deletion_program import Attempted, DeletionOrder, DeletionProgram, DeletionStatus, open_program
+from app.instances.deletion_program import DeletionOrder
 from app.instances.deletion_report import (
     DeletionOutcome,
     DeletionReport,
@@ -37,6 +31,7 @@ from app.instances.deletion_report import (
     Precheck,
     PrecheckItem,
 )
+from app.instances.deletion_runner import DeletionRunner
 from app.instances.plan_token import PlanTokens
 from app.preconditions import require_match
 
@@ -44,7 +39,7 @@ log = structlog.get_logger(__name__)
 
 
 class InstanceBatchDeletionService:
-    """Runs up to `connections` deletions of a batch at once (one on SQLite), bounded beside requests by a semaphore."""
+    """Deletes over up to `connections` connections at once, each instance in a transaction of its own."""
 
     def __init__(
         self, database: Database, plan: InstanceCascadeDeletionPlan, tokens: PlanTokens, *, connections: int
@@ -52,7 +47,7 @@ class InstanceBatchDeletionService:
         self._database = database
         self._plan = plan
         self._tokens = tokens
-        self._connections = 1 if database.is_sqlite else connections
+        self._runner = DeletionRunner(database, self._described, connections=connections)
 
     async def precheck(self, instance_ids: tuple[int, ...], mode: DeletionMode) -> Precheck:
         """What a deletion would remove and what blocks it; nothing is changed."""
@@ -79,10 +74,9 @@ class InstanceBatchDeletionService:
         if request.dry_run:
             batch.foresee(orders)
             return batch.report()
-        await self._run(batch, orders, durable=False)
-        report = batch.report()
-        await self._record(batch, report)
-        return report
+        await self._runner.run(batch, orders, durable=False)
+        await self._finish(batch)
+        return batch.report()
 
     async def delete_one(
         self, instance_id: int, mode: DeletionMode, *, force: bool, if_match: str | None
@@ -96,8 +90,8 @@ class InstanceBatchDeletionService:
         seen = await self._look((instance_id,), mode, with_rows=False)
         if if_match is not None and instance_id in seen.instances:
             require_match(if_match, seen.instances[instance_id].revision)
-        batch = DeletionBatch(request, seen, holds_revision=if_match is not None)
-        await self._run(batch, batch.orders(self._can_be_forced), durable=True)
+        batch = DeletionBatch(request, seen, holds_revision=if_match is not None and if_match.strip() != "*")
+        await self._runner.run(batch, batch.orders(self._can_be_forced), durable=True)
         outcome = batch.outcome_of(instance_id)
         if batch.errors:
             raise batch.errors[instance_id]
@@ -114,12 +108,14 @@ class InstanceBatchDeletionService:
             found = await repository.find(session, ids)
             blocking = await repository.blocking(session, self._plan, ids, mode)
             rows = await repository.rows_below(session, self._plan, ids) if with_rows else {}
-            unplanned = []
+            unplanned: list[repository.LiveTable] = []
             if mode is DeletionMode.HARD:
                 unplanned = repository.unplanned(self._plan, await repository.tables_below(session))
         everywhere = tuple(
-            FoundBlocker(UNPLANNED_TABLE, f"table {name} refers to instances and is not in the deletion plan", None)
-            for name in unplanned
+            FoundBlocker(
+                UNPLANNED_TABLE, f"table {each.name} refers to instances and is not in the deletion plan", None
+            )
+            for each in unplanned
         )
         blockers = {key: self._described(blocking.get(key, {})) + everywhere for key in found}
         return Seen(found, {key: each for key, each in blockers.items() if each}, rows)
@@ -129,88 +125,59 @@ class InstanceBatchDeletionService:
             FoundBlocker(code, self._plan.blocker(code).message, count) for code, count in sorted(count_by_code.items())
         )
 
-    async def _run(self, batch: DeletionBatch, orders: Sequence[DeletionOrder], *, durable: bool) -> None:
-        """Carries out the orders; outcomes and errors are noted in the batch."""
-        workers = min(self._connections, len(orders))
-        queue = iter(orders)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(workers):
-                group.create_task(self._work(batch, queue, durable=durable))
-
     def _can_be_forced(self, code: str) -> bool:
         return code != UNPLANNED_TABLE and self._plan.blocker(code).can_be_forced
 
-    async def _work(self, batch: DeletionBatch, queue: Iterator[DeletionOrder], *, durable: bool) -> None:
-        async with self._database.batch_connections:
-            while (order := next(queue, None)) is not None:
-                # A lost connection leaves the inner loop; the next turn opens another.
-                await self._work_on_one_connection(batch, order, queue, durable=durable)
+    async def _finish(self, batch: DeletionBatch) -> None:
+        """Commits the batch's own audit entry, durably, and with it every deletion before it.
 
-    async def _work_on_one_connection(
-        self, batch: DeletionBatch, order: DeletionOrder | None, queue: Iterator[DeletionOrder], *, durable: bool
-    ) -> None:
-        try:
-            async with open_program(self._database, durable=durable) as program:
-                while order is not None:
-                    batch.note(order, await self._attempt(program, order), self._described)
-                    order = next(queue, None)
-        except Exception as error:
-            assert order is not None
-            if not is_disconnect(error):
-                batch.fail(order, error)
-            else:
-                await self._after_lost_connection(batch, order, error)
-
-    async def _attempt(self, program: DeletionProgram, order: DeletionOrder) -> Attempted:
-        """One instance; deadlocks and serialization failures are tried three times, with jitter."""
-        for attempt in range(1, TRANSIENT_ATTEMPTS + 1):
-            try:
-                return await program.delete(order)
-            except DBAPIError as error:
-                if attempt == TRANSIENT_ATTEMPTS or not is_transient(error):
-                    raise
-                await asyncio.sleep(random.uniform(0.01, 0.05) * 2**attempt)
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    async def _after_lost_connection(self, batch: DeletionBatch, order: DeletionOrder, error: Exception) -> None:
-        """Finds out whether the deletion had been committed, and does it if it had not.
-
-        When the database stays away the whole batch gives up: the instances left are failed, and can be retried.
+        A server that crashed meanwhile has forgotten what it had answered without writing it to disk: such deletions
+        are done again first. When it stays away, they are failed: nobody knows.
         """
-        for pause in () if batch.gave_up else RECONNECT_SECONDS:
-            log.warning("the connection was lost while deleting; trying again", seconds=pause)
-            await asyncio.sleep(pause)
+        pauses = iter(() if batch.gave_up else RECONNECT_SECONDS)
+        is_retry = False
+        while True:
             try:
-                async with self._database.readers() as session:
-                    recorded = await repository.recorded_deletion(session, order.batch_id, order.instance_id)
-                if recorded is not None:
-                    name = batch.seen.instances[order.instance_id].name
-                    attempted = Attempted(DeletionStatus.DELETED, name, rows=recorded["rows"])
-                else:
-                    async with open_program(self._database, durable=True) as program:
-                        attempted = await self._attempt(program, order)
-                batch.note(order, attempted, self._described)
-                return
-            except Exception as again:
-                if not is_disconnect(again):
-                    batch.fail(order, again)
+                lost = await run_in_transaction(
+                    self._database.writers, partial(self._record, batch=batch, is_retry=is_retry)
+                )
+            except Exception as error:
+                log.error("the batch's audit entry was not written", batch_id=str(batch.batch_id), exc_info=error)
+                if not is_disconnect(error):
                     return
-        batch.gave_up = True
-        batch.fail(order, error)
+                if (pause := next(pauses, None)) is None:
+                    batch.doubt()
+                    return
+                is_retry = True
+                await asyncio.sleep(pause)
+                continue
+            if not lost:
+                return
+            log.warning("the server forgot deletions; doing them again", count=len(lost))
+            await self._runner.run(batch, lost, durable=True)
 
-    async def _record(self, batch: DeletionBatch, report: DeletionReport) -> None:
-        """The batch's own audit entry. Its durable commit makes every deletion before it durable too."""
-        entry = AuditEntry(
-            action="instance:batch_delete",
-            resource_type="batch",
-            resource_id=None,
-            resource_name=None,
-            space_id=None,
-            outcome=AUDIT_OUTCOME[report.outcome],
-            batch_id=batch.batch_id,
-            changes={"mode": report.mode.value, "counts": report.counts(), "rows_deleted": report.rows_deleted()},
-        )
-        try:
-            await run_in_transaction(self._database.writers, lambda session: record(session, entry))
-        except Exception as error:
-            log.error("the batch's audit entry was not written", batch_id=str(batch.batch_id), exc_info=error)
+    async def _record(self, session: AsyncSession, *, batch: DeletionBatch, is_retry: bool) -> list[DeletionOrder]:
+        """Writes the entry, unless deletions were lost: these are returned instead."""
+        if is_retry and await repository.is_batch_recorded(session, batch.batch_id):
+            return []
+        unsettled = batch.unsettled()
+        ids = [order.instance_id for order in unsettled]
+        kept = await repository.recorded_deletions(session, batch.batch_id, ids) if ids else set()
+        lost = [order for order in unsettled if order.instance_id not in kept]
+        if not lost:
+            await record(session, _batch_entry(batch))
+        return lost
+
+
+def _batch_entry(batch: DeletionBatch) -> AuditEntry:
+    report = batch.report()
+    return AuditEntry(
+        action="instance:batch_delete",
+        resource_type="batch",
+        resource_id=None,
+        resource_name=None,
+        space_id=None,
+        outcome=AUDIT_OUTCOME[report.outcome],
+        batch_id=batch.batch_id,
+        changes={"mode": report.mode.value, "counts": report.counts(), "rows_deleted": report.rows_deleted()},
+    )

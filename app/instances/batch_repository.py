@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, String, Table, bindparam, delete, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import insert_rows, is_listed, listed, stored_timestamp
+from app.models.audit import AuditEvent
 from app.models.base import table_of
 from app.models.instance import Instance
 from app.models.tag import InstanceTag, Tag
@@ -16,6 +18,7 @@ from app.models.tag import InstanceTag, Tag
 instances: Table = table_of(Instance)
 instance_tags: Table = table_of(InstanceTag)
 tags: Table = table_of(Tag)
+audit_events: Table = table_of(AuditEvent)
 
 # The columns that a CSV row sets, as they are stored.
 VALUE_COLUMNS = (
@@ -63,6 +66,8 @@ async def _ids_by(
     The subquery leaves the planner no other way. A join, or `= ANY`, was planned as a scan of the whole table where
     statistics were old, as they are after the first import: 20 s for what takes 15 ms.
     """
+    if not values:
+        return {}
     wanted = listed(session, values).subquery()
     found = (
         select(instances.c.id)
@@ -117,9 +122,14 @@ def _plain(name: str) -> Any:
     return String() if isinstance(column_type, String) else column_type
 
 
-async def any_exists(session: AsyncSession, ids: Sequence[int]) -> bool:
-    found = await session.scalar(select(instances.c.id).where(is_listed(session, instances.c.id, ids)).limit(1))
-    return found is not None
+async def is_recorded(session: AsyncSession, batch_id: UUID, resource_type: str, resource_id: int | None) -> bool:
+    """Whether the batch has an audit entry about this resource."""
+    statement = select(audit_events.c.id).where(
+        audit_events.c.resource_type == resource_type,
+        audit_events.c.resource_id == resource_id,
+        audit_events.c.batch_id == batch_id,
+    )
+    return await session.scalar(statement.limit(1)) is not None
 
 
 async def insert_instances(

@@ -12,8 +12,24 @@ cascade_postgresql; a trigger on SQLite, see cascade_sqlite), and the checks tha
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import ColumnElement, CompoundSelect, MetaData, Select, Table, func, literal, select, true, union_all
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Delete,
+    MetaData,
+    Select,
+    Table,
+    Update,
+    delete,
+    func,
+    literal,
+    select,
+    true,
+    union_all,
+    update,
+)
 
 from app.models.base import Base
 from app.models.instance import DatabaseType
@@ -49,6 +65,16 @@ class Step:
     def of_instance(self, instance_id: ColumnElement[int]) -> ColumnElement[bool]:
         """The one predicate that counting and deleting share."""
         return self.table.c.instance_id == instance_id
+
+    def statement(self, instance_id: ColumnElement[int]) -> Delete | Update:
+        """What the program runs for the instance."""
+        if self.treatment is Treatment.DELETE:
+            return delete(self.table).where(self.of_instance(instance_id))
+        values: dict[str, Any] = {"instance_id": None}
+        if "updated_at" in self.table.c:
+            # The program is text: a moment taken in Python would be that of its making.
+            values["updated_at"] = func.now()
+        return update(self.table).where(self.of_instance(instance_id)).values(values)
 
 
 @dataclass(frozen=True, slots=True)

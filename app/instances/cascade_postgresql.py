@@ -8,11 +8,11 @@ that text is still what the plan says. Print it for a new migration with
 import sys
 from textwrap import indent
 
-from sqlalchemy import ClauseElement, ColumnElement, delete, literal_column, text, update
+from sqlalchemy import ClauseElement, ColumnElement, literal_column, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.instances.cascade import Blocker, DeletionMode, InstanceCascadeDeletionPlan, Step, Treatment, plan
+from app.instances.cascade import Blocker, DeletionMode, InstanceCascadeDeletionPlan, Step, plan
 
 FUNCTION_NAME = "muster_delete_instance"
 _instance: ColumnElement[int] = literal_column("p_instance_id")
@@ -47,13 +47,7 @@ def _blocker_count(blocker: Blocker) -> str:
 
 
 def _cleared(step: Step, counter: str) -> str:
-    predicate = step.of_instance(_instance)
-    statement = (
-        delete(step.table).where(predicate)
-        if step.treatment is Treatment.DELETE
-        else update(step.table).where(predicate).values(instance_id=None)
-    )
-    return indent(f"{_compiled(statement)};\nGET DIAGNOSTICS {counter} = ROW_COUNT;", " " * 8)
+    return indent(f"{_compiled(step.statement(_instance))};\nGET DIAGNOSTICS {counter} = ROW_COUNT;", " " * 8)
 
 
 _TEMPLATE = """\

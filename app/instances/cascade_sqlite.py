@@ -6,10 +6,10 @@ is one INSERT and so one transaction, and runs without a turn of the interpreter
 are temporary: they belong to a connection and never reach the file.
 """
 
-from sqlalchemy import ClauseElement, ColumnElement, delete, literal_column, update
+from sqlalchemy import ClauseElement, ColumnElement, literal_column
 from sqlalchemy.dialects import sqlite
 
-from app.instances.cascade import Blocker, DeletionMode, InstanceCascadeDeletionPlan, Step, Treatment
+from app.instances.cascade import Blocker, DeletionMode, InstanceCascadeDeletionPlan, Step
 
 _instance: ColumnElement[int] = literal_column("NEW.instance_id")
 
@@ -50,13 +50,8 @@ def _noted(blocker: Blocker) -> str:
 
 
 def _cleared(step: Step) -> str:
-    predicate = step.of_instance(_instance)
-    statement = (
-        delete(step.table).where(predicate)
-        if step.treatment is Treatment.DELETE
-        else update(step.table).where(predicate).values(instance_id=None)
-    )
-    return f"    {_compiled(statement)};\n    INSERT INTO deletion_rows VALUES ('{step.table.name}', changes());"
+    statement = _compiled(step.statement(_instance))
+    return f"    {statement};\n    INSERT INTO deletion_rows VALUES ('{step.table.name}', changes());"
 
 
 _TEMPLATE = f"""\

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record_many
-from app.database import reserve_ids
+from app.database import forget_plans, reserve_ids
 from app.instances import batch_repository as repository
 from app.instances.batch_report import RowOutcome, RowStatus
 from app.instances.batch_repository import VALUE_COLUMNS, StoredInstance
@@ -63,27 +63,29 @@ class ChunkWriter:
         Raises SQLAlchemy's IntegrityError when another writer took a name or an endpoint, or removed a credential:
         then nothing of the chunk is written.
         """
-        # Before instances are locked: deleting a tag by force locks in this order too.
-        wanted = {name for row in chunk.rows if self._sets_tags(chunk, row) for name in row.tags}
-        tag_ids = await TagService(session).ensure(self._space_id, wanted) if wanted else {}
+        await forget_plans(session)
+        # Instances are locked before tags, as by everybody who locks both.
         stored = await repository.stored_instances(session, _ids(chunk), lock=True) if chunk.update_ids else {}
         changes = self.changes(chunk, stored)
+        wanted = {name for row in chunk.rows if self._sets_tags(chunk, row) for name in row.tags}
+        tag_ids = await TagService(session).ensure(self._space_id, wanted) if wanted else {}
         creations = [row for row in chunk.rows if row.line not in chunk.update_ids]
         created_ids = await self._create(session, creations, tag_ids)
         await self._update(session, changes, tag_ids)
         return self._outcomes(chunk, created_ids, changes)
 
     def changes(self, chunk: Chunk, stored: Mapping[int, StoredInstance]) -> dict[int, Change | None]:
-        """By instance id, what each update would do; None for an instance that is gone."""
+        """By instance id, what each update would do; None for an instance that is gone, or has another name now."""
         found: dict[int, Change | None] = {}
         for row in chunk.rows:
             instance_id = chunk.update_ids.get(row.line)
             if instance_id is not None:
-                before = stored.get(instance_id)
-                found[instance_id] = None if before is None else self._change(row, before)
+                found[instance_id] = self._change(row, stored.get(instance_id))
         return found
 
-    def _change(self, row: GoodRow, stored: StoredInstance) -> Change:
+    def _change(self, row: GoodRow, stored: StoredInstance | None) -> Change | None:
+        if stored is None or stored.values["name"] != row.name:
+            return None
         values = dict(stored.values)
         values |= {name: getattr(row, name) for name in self._columns & _same_name}
         if "credential" in self._columns:
@@ -183,7 +185,7 @@ class ChunkWriter:
 
 def updated(row: GoodRow, instance_id: int, change: Change | None) -> RowOutcome:
     if change is None:
-        return conflict(row, f"instance {instance_id} was deleted meanwhile")
+        return conflict(row, f"instance {instance_id} was deleted or renamed meanwhile", "name", row.name)
     status = RowStatus.UPDATED if change.after else RowStatus.UNCHANGED
     return RowOutcome(row.line, row.name, status, instance_id)
 

@@ -1,7 +1,7 @@
 """Turns the bytes of an uploaded CSV into rows and row errors. Pure: it knows no database.
 
 Steps, in order:
-1. detect encoding and delimiter, check the header (csv_file);
+1. detect the encoding (csv_encoding) and the delimiter (csv_file), check the header;
 2. read records one by one, check every cell by the rules in fields, collect all errors of a row;
 3. write the judged rows to a file of frames, one JSON array of rows a line, so that the reader in the event loop
    takes them in small pieces and the memory needed does not grow with the file;
@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 from zlib import crc32
@@ -24,14 +24,15 @@ import orjson
 from app.errors import cut
 from app.instances import fields
 from app.instances.csv_cells import restored
+from app.instances.csv_encoding import BYTE_ORDER_MARK, detect_encoding
 from app.instances.csv_file import (
     FaultDetail,
     FileFault,
     FileRefused,
     Record,
     detect_delimiter,
-    detect_encoding,
     read_records,
+    require_text,
 )
 from app.instances.fields import FieldError
 from app.models.instance import DatabaseType
@@ -107,11 +108,14 @@ def fingerprint(key: str) -> int:
 
 def judge_file(source: Path, frames: Path, encoding: str = "auto", ignore_unknown_columns: bool = False) -> JudgedFile:
     """Judges the file at `source` and writes its rows to `frames`; raises FileRefused when it cannot be judged."""
+    require_text(source)
     codec = detect_encoding(source, encoding)
     with source.open(encoding=codec, newline="") as text:
         delimiter = detect_delimiter(_first_line(text), COLUMNS)
         text.seek(0)
-        records = read_records(iter(text), delimiter)
+        # A codec that was asked for by name leaves the mark in.
+        start = text.readline().removeprefix(BYTE_ORDER_MARK)
+        records = read_records(chain((start,), text), delimiter)
         header = next(records, None)
         if header is None:
             raise FileRefused(FileFault.EMPTY, "the file is empty")
@@ -148,7 +152,7 @@ def _first_line(text: TextIO) -> str:
     """The first line that is not blank; cut, because a file without line breaks is one line."""
     while line := text.readline(64 * 1024):
         if line.strip():
-            return line.strip("\r\n")
+            return line.strip("\r\n" + BYTE_ORDER_MARK)
     return ""
 
 
@@ -174,30 +178,30 @@ def _column_positions(header: Record, ignore_unknown: bool) -> dict[str, int]:
     if header.unreadable is not None:
         raise FileRefused(FileFault.UNPARSABLE, f"line {header.line}: {header.unreadable}")
     names = [cell.strip().lower() for cell in header.cells[:MAX_HEADER_CELLS]]
-    faults = [*_missing(names), *_repeated_columns(names)]
+    faults = [*_missing(names, header.line), *_repeated_columns(names, header.line)]
     if not ignore_unknown:
-        faults += _unknown(names)
+        faults += _unknown(names, header.line)
     if faults:
         message = "; ".join(fault.message for fault in faults[:3]) + ("; …" if len(faults) > 3 else "")
         raise FileRefused(FileFault.UNPARSABLE, f"the header is not accepted: {message}", tuple(faults))
     return {name: position for position, name in enumerate(names) if name in COLUMNS}
 
 
-def _missing(names: list[str]) -> Iterator[FaultDetail]:
+def _missing(names: list[str], line: int) -> Iterator[FaultDetail]:
     for column in REQUIRED_COLUMNS:
         if column not in names:
-            yield FaultDetail("missing_column", f"column {column} is missing", column, line=1)
+            yield FaultDetail("missing_column", f"column {column} is missing", column, line=line)
 
 
-def _repeated_columns(names: list[str]) -> Iterator[FaultDetail]:
+def _repeated_columns(names: list[str], line: int) -> Iterator[FaultDetail]:
     for name in dict.fromkeys(names):
         if name and names.count(name) > 1:
             yield FaultDetail(
-                "repeated_column", f"column {cut(name)} stands {names.count(name)} times", cut(name), line=1
+                "repeated_column", f"column {cut(name)} stands {names.count(name)} times", cut(name), line=line
             )
 
 
-def _unknown(names: list[str]) -> Iterator[FaultDetail]:
+def _unknown(names: list[str], line: int) -> Iterator[FaultDetail]:
     for position, name in enumerate(names, 1):
         if name in COLUMNS:
             continue
@@ -207,7 +211,7 @@ def _unknown(names: list[str]) -> Iterator[FaultDetail]:
             "unknown_column",
             f"column {shown} is not known; the nearest is {nearest}",
             cut(name),
-            line=1,
+            line=line,
             value=cut(name),
         )
 

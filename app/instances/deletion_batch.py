@@ -1,6 +1,6 @@
 """A deletion under way: what was seen before it began, what is to be done, and what became of each instance."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID, uuid4
 
@@ -58,11 +58,12 @@ class DeletionBatch:
         self.errors: dict[int, AppError] = {}
         self._holds_revision = holds_revision or request.plan_token is not None
         self._outcomes: dict[int, DeletionOutcome] = {}
+        self._unsettled: dict[int, DeletionOrder] = {}
 
     def orders(self, can_be_forced: Callable[[str], bool]) -> list[DeletionOrder]:
         """An order for each instance that is there; those that cannot be deleted get their outcome at once."""
         states = self.seen.states()
-        orders = []
+        orders: list[DeletionOrder] = []
         for key in self.request.instance_ids:
             blockers = self.seen.blockers.get(key, ())
             if key not in self.seen.instances:
@@ -97,9 +98,11 @@ class DeletionBatch:
 
     def note(self, order: DeletionOrder, attempted: Attempted, describe: Describe) -> None:
         key = order.instance_id
+        self._unsettled.pop(key, None)
         match attempted.status:
             case DeletionStatus.DELETED:
                 outcome = DeletionOutcome(key, ItemStatus.DELETED, attempted.name, attempted.rows or {})
+                self._unsettled[key] = order
             case DeletionStatus.MISSING:
                 outcome = DeletionOutcome(key, ItemStatus.MISSING)
             case DeletionStatus.BLOCKED:
@@ -112,16 +115,36 @@ class DeletionBatch:
         self._outcomes[key] = outcome
 
     def fail(self, order: DeletionOrder, error: Exception) -> None:
-        key, known = order.instance_id, _as_app_error(error)
-        log.warning("an instance was not deleted", instance_id=key, error=repr(error))
-        self.errors[key] = known
-        self._outcomes[key] = DeletionOutcome(
-            key,
-            ItemStatus.FAILED,
-            self.seen.instances[key].name,
-            error=ItemError(known.code, known.detail),
-            is_retryable=known.status in (412, 503) or (isinstance(error, DBAPIError) and is_transient(error)),
-        )
+        log.warning("an instance was not deleted", instance_id=order.instance_id, error=repr(error))
+        known = _as_app_error(error)
+        is_retryable = known.status in (412, 503) or (isinstance(error, DBAPIError) and is_transient(error))
+        self._fail(order, known, is_retryable=is_retryable)
+
+    def _fail(self, order: DeletionOrder, error: AppError, *, is_retryable: bool) -> None:
+        key = order.instance_id
+        self._unsettled.pop(key, None)
+        self.errors[key] = error
+        name, shown = self.seen.instances[key].name, ItemError(error.code, error.detail)
+        self._outcomes[key] = DeletionOutcome(key, ItemStatus.FAILED, name, error=shown, is_retryable=is_retryable)
+
+    def unsettled(self) -> list[DeletionOrder]:
+        """The deletions that a crash of the server could still take back."""
+        return list(self._unsettled.values())
+
+    def settle(self, orders: Iterable[DeletionOrder]) -> None:
+        """Notes that these are on disk: a durable commit came after them."""
+        for order in orders:
+            self._unsettled.pop(order.instance_id, None)
+
+    def doubt(self) -> None:
+        """The database went away for good before the last deletions were known to be on disk."""
+        message = "the database went away before this deletion was safe; try again: if it holds, it will be missing"
+        for order in self.unsettled():
+            self._fail(order, DatabaseUnavailable(message), is_retryable=True)
+
+    def leave(self, order: DeletionOrder) -> None:
+        """Does not even try: the batch gave up."""
+        self._fail(order, DatabaseUnavailable("the database could not be reached any more"), is_retryable=True)
 
     def outcome_of(self, key: int) -> DeletionOutcome:
         return self._outcomes[key]

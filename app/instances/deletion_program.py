@@ -12,10 +12,12 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
+import asyncpg
 import orjson
 from asgi_correlation_id import correlation_id
+from sqlalchemy.exc import OperationalError
 
-from app.database import Database, as_sqlalchemy, sqlite_timestamp
+from app.database import Database, as_sqlalchemy, forget_plans, sqlite_timestamp
 from app.instances import cascade_postgresql, cascade_sqlite
 from app.instances.cascade import DeletionMode, plan
 from app.models.base import utc_now
@@ -52,9 +54,12 @@ class Attempted:
 
 
 class DeletionProgram(Protocol):
-    async def delete(self, order: DeletionOrder) -> Attempted:
+    async def delete(self, order: DeletionOrder, *, settles: bool = False) -> Attempted:
         """Deletes in a transaction of its own. Raises SQLAlchemy's errors, and then nothing was deleted, unless the
-        connection was lost, when that is unknown."""
+        connection was lost, when that is unknown.
+
+        A deletion that `settles` is committed durably, and with it all before it on this connection.
+        """
         ...
 
 
@@ -66,6 +71,7 @@ async def open_program(database: Database, *, durable: bool) -> AsyncIterator[De
         connection = await session.connection()
         driver: Any = (await connection.get_raw_connection()).driver_connection
         if not database.is_sqlite:
+            await forget_plans(session)
             yield _PostgresqlProgram(driver, durable=durable)
             return
         async with database.writer_turn():
@@ -90,14 +96,17 @@ class _PostgresqlProgram:
         self._driver = driver
         self._durable = durable
 
-    async def delete(self, order: DeletionOrder) -> Attempted:
+    async def delete(self, order: DeletionOrder, *, settles: bool = False) -> Attempted:
         expected = None if order.expected_blockers is None else sorted(order.expected_blockers)
         try:
             # SQLAlchemy has taught its connections to turn jsonb into Python values.
             found = await self._driver.fetchval(
                 _call, order.instance_id, order.mode.value, order.force, order.revision, expected,
-                self._durable, order.batch_id, correlation_id.get(),
+                self._durable or settles, order.batch_id, correlation_id.get(),
             )  # fmt: skip
+        except asyncpg.InternalClientError as error:
+            # The server has taken leave, and asyncpg still waits for the socket to close.
+            raise OperationalError(_call, None, error, connection_invalidated=True) from error
         except Exception as error:
             raise as_sqlalchemy(error, cascade_postgresql.FUNCTION_NAME) from error
         return Attempted(
@@ -114,7 +123,8 @@ class _SqliteProgram:
         self._driver = driver
         self._database = database
 
-    async def delete(self, order: DeletionOrder) -> Attempted:
+    async def delete(self, order: DeletionOrder, *, settles: bool = False) -> Attempted:
+        # Nothing needs to be settled: only a power cut could undo a commit, and the answer would be lost with it.
         expected = None if order.expected_blockers is None else ",".join(sorted(order.expected_blockers))
         values = (
             order.instance_id, order.mode.value, order.force, order.revision, expected, order.batch_id.hex,

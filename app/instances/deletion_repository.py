@@ -1,6 +1,6 @@
 """SQL of batch deletion: what is there, what blocks, what refers to instances, and rows that refer to none."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -26,6 +26,12 @@ class FoundInstance:
     revision: int
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedDeletion:
+    name: str
+    rows: Mapping[str, int]
+
+
 async def find(session: AsyncSession, ids: Sequence[int]) -> dict[int, FoundInstance]:
     rows = await session.execute(
         select(instances.c.id, instances.c.name, instances.c.revision).where(is_listed(session, instances.c.id, ids))
@@ -39,7 +45,7 @@ async def rows_below(
     """By instance, how many rows each planned table has of it; in one statement, without zeros."""
     found: dict[int, dict[str, int]] = {}
     statement = plan.counts(lambda column: is_listed(session, column, ids))
-    for table_name, instance_id, count in (await session.execute(statement)).tuples():
+    for table_name, instance_id, count in await session.execute(statement):
         found.setdefault(instance_id, {})[table_name] = count
     return found
 
@@ -50,90 +56,121 @@ async def blocking(
     """By instance, the codes of what blocks it, and how many rows do; in one statement."""
     found: dict[int, dict[str, int]] = {}
     statement = plan.blocking(lambda column: is_listed(session, column, ids), mode)
-    for code, instance_id, count in (await session.execute(statement)).tuples():
+    for code, instance_id, count in await session.execute(statement):
         found.setdefault(instance_id, {})[code] = count
     return found
 
 
-async def recorded_deletion(session: AsyncSession, batch_id: UUID, instance_id: int) -> dict[str, Any] | None:
+async def recorded_deletion(session: AsyncSession, batch_id: UUID, instance_id: int) -> RecordedDeletion | None:
     """What the audit trail says of this batch's deletion of the instance, if it was committed."""
-    changes: dict[str, Any] | None = await session.scalar(
-        select(audit_events.c.changes).where(
+    row = (
+        await session.execute(
+            select(audit_events.c.resource_name, audit_events.c.changes).where(
+                audit_events.c.resource_type == "instance",
+                audit_events.c.resource_id == instance_id,
+                audit_events.c.batch_id == batch_id,
+            )
+        )
+    ).one_or_none()
+    return None if row is None else RecordedDeletion(row.resource_name, row.changes["rows"])
+
+
+async def recorded_deletions(session: AsyncSession, batch_id: UUID, ids: Sequence[int]) -> set[int]:
+    """Which of the instances the audit trail calls deleted by this batch."""
+    found = await session.scalars(
+        select(audit_events.c.resource_id).where(
             audit_events.c.resource_type == "instance",
-            audit_events.c.resource_id == instance_id,
+            is_listed(session, audit_events.c.resource_id, ids),
             audit_events.c.batch_id == batch_id,
         )
     )
-    return changes
+    return {key for key in found if key is not None}
 
 
+async def is_batch_recorded(session: AsyncSession, batch_id: UUID) -> bool:
+    """Whether the batch's own audit entry was committed."""
+    statement = select(audit_events.c.id).where(
+        audit_events.c.resource_type == "batch",
+        audit_events.c.resource_id.is_(None),
+        audit_events.c.batch_id == batch_id,
+    )
+    return await session.scalar(statement) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTable:
+    """A table as the catalogue knows it. `name` is what it is called in reports: on PostgreSQL with its schema, unless
+    that is searched anyway. `holds_ids` tells whether it has an `instance_id` that could be one: a whole number."""
+
+    name: str
+    schema: str | None
+    plain_name: str
+    holds_ids: bool
+
+    def clause(self) -> TableClause:
+        return table(self.plain_name, column("instance_id"), schema=self.schema)
+
+
+# A row for each foreign key (`refers_to`), and one for each `instance_id` column (`refers_to` is null).
 _REFERENCES = {
     "postgresql": """
-        SELECT source.oid::regclass::text AS table_name, target.oid::regclass::text AS refers_to
-        FROM pg_class source
-        LEFT JOIN pg_constraint reference ON reference.conrelid = source.oid AND reference.contype = 'f'
-        LEFT JOIN pg_class target ON target.oid = reference.confrelid
-        JOIN pg_namespace space ON space.oid = source.relnamespace
-        WHERE source.relkind IN ('r', 'p') AND NOT source.relispartition AND source.relpersistence <> 't'
-            AND space.nspname NOT IN ('pg_catalog', 'information_schema')
-            AND (target.oid IS NOT NULL OR EXISTS (
-                SELECT 1 FROM pg_attribute item
-                WHERE item.attrelid = source.oid AND item.attname = 'instance_id' AND NOT item.attisdropped
-            ))
+        WITH source AS (
+            SELECT pg_class.oid, pg_class.oid::regclass::text AS table_name, nspname AS schema, relname AS plain_name
+            FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+            WHERE relkind IN ('r', 'p') AND NOT relispartition AND relpersistence <> 't'
+                AND nspname NOT IN ('pg_catalog', 'information_schema')
+        )
+        SELECT table_name, schema, plain_name, confrelid::regclass::text AS refers_to, false AS holds_ids
+        FROM source JOIN pg_constraint ON conrelid = source.oid AND contype = 'f'
         UNION
-        SELECT item.attrelid::regclass::text, 'instance_id'
-        FROM pg_attribute item
-        JOIN pg_class source ON source.oid = item.attrelid
-        JOIN pg_namespace space ON space.oid = source.relnamespace
-        WHERE item.attname = 'instance_id' AND NOT item.attisdropped AND source.relkind IN ('r', 'p')
-            AND NOT source.relispartition AND source.relpersistence <> 't'
-            AND space.nspname NOT IN ('pg_catalog', 'information_schema')
+        SELECT table_name, schema, plain_name, NULL, atttypid IN ('int2'::regtype, 'int4'::regtype, 'int8'::regtype)
+        FROM source JOIN pg_attribute ON attrelid = source.oid AND attname = 'instance_id' AND NOT attisdropped
     """,
+    # Names are case-insensitive, and a foreign key keeps its target's as it was typed.
     "sqlite": """
-        SELECT source.name AS table_name, reference."table" AS refers_to
-        FROM sqlite_schema source JOIN pragma_foreign_key_list(source.name) reference
+        SELECT source.name AS table_name, NULL AS schema, source.name AS plain_name,
+            target.name AS refers_to, false AS holds_ids
+        FROM sqlite_schema source
+        JOIN pragma_foreign_key_list(source.name) reference
+        JOIN sqlite_schema target ON target.type = 'table' AND target.name = reference."table" COLLATE NOCASE
         WHERE source.type = 'table'
         UNION
-        SELECT source.name, 'instance_id'
+        SELECT source.name, NULL, source.name, NULL, item.type LIKE '%int%'
         FROM sqlite_schema source JOIN pragma_table_info(source.name) item
-        WHERE source.type = 'table' AND item.name = 'instance_id'
+        WHERE source.type = 'table' AND item.name = 'instance_id' COLLATE NOCASE
     """,
 }
 
 
-async def tables_below(session: AsyncSession) -> dict[str, bool]:
+async def tables_below(session: AsyncSession) -> list[LiveTable]:
     """Every table of the live database that refers to an instance, directly or not, by foreign key or by the name of
-    a column; and whether it has an `instance_id` of its own. One catalogue query."""
+    a column; by name. One catalogue query."""
     rows = (await session.execute(text(_REFERENCES[dialect_name(session)]))).all()
-    own = {row.table_name for row in rows if row.refers_to == "instance_id"}
-    found, size = own | {instances.name}, 0
+    found, size = {row.table_name for row in rows if row.refers_to is None} | {instances.name}, 0
     while len(found) > size:
         size = len(found)
         found |= {row.table_name for row in rows if row.refers_to in found}
-    return {name: name in own for name in sorted(found - {instances.name})}
+    holding = {row.table_name for row in rows if row.holds_ids}
+    tables = {row.table_name: (row.schema, row.plain_name) for row in rows if row.table_name in found}
+    tables.pop(instances.name, None)
+    return [LiveTable(name, *where, name in holding) for name, where in sorted(tables.items())]
 
 
-def unplanned(plan: InstanceCascadeDeletionPlan, live: Iterable[str]) -> list[str]:
+def unplanned(plan: InstanceCascadeDeletionPlan, live: Iterable[LiveTable]) -> list[LiveTable]:
     planned = {each.name for each in plan.tables()} | plan.kept.keys()
-    return [name for name in live if name not in planned]
+    return [each for each in live if each.name not in planned]
 
 
-def _live_table(name: str) -> TableClause:
-    """A table known by the catalogue's name for it only, which on PostgreSQL may carry a schema."""
-    schema, _, plain = name.rpartition(".")
-    return table(plain.strip('"'), column("instance_id"), schema=schema.strip('"') or None)
-
-
-async def count_orphans(session: AsyncSession, table_name: str) -> int:
+async def count_orphans(session: AsyncSession, live: LiveTable) -> int:
     """Rows that name an instance which does not exist."""
-    source = _live_table(table_name)
+    source = live.clause()
     statement = select(func.count()).select_from(source).where(_is_orphan(source))
     return (await session.execute(statement)).scalar_one()
 
 
-async def delete_orphans(session: AsyncSession, table_name: str) -> int:
+async def delete_orphans(session: AsyncSession, live: LiveTable) -> int:
     """Removes the orphans of some instances, in a bounded step; returns how many rows went, 0 when none is left."""
-    source = _live_table(table_name)
+    source = live.clause()
     some = select(source.c.instance_id).where(_is_orphan(source)).distinct().limit(CLEAN_STEP_ROWS // 10)
     result = await session.execute(delete(source).where(source.c.instance_id.in_(some.scalar_subquery())))
     return int(result.rowcount)  # type: ignore[attr-defined]

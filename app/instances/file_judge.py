@@ -46,12 +46,14 @@ class FileJudge:
         """As `judge_file`, which says what comes back and what is raised."""
         loop = asyncio.get_running_loop()
         work = partial(judge_file, source, frames, encoding, ignore_unknown_columns)
+        executor = self._executor
         try:
-            return await loop.run_in_executor(self._executor, work)
+            return await loop.run_in_executor(executor, work)
         except BrokenProcessPool:
             # The process was killed (by the system, when memory is short): judging again harms nothing.
-            log.warning("the judging process died; a new one is started")
-            self._executor = self._started()
+            if self._executor is executor:
+                log.warning("the judging process died; a new one is started")
+                self._executor = self._started()
             return await loop.run_in_executor(self._executor, work)
 
     def close(self) -> None:

@@ -7,16 +7,16 @@ from writers that had foreign keys switched off.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
 from uuid import uuid4
 
 import orjson
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record
 from app.credentials.encryption import SecretBox, SecretUnreadable
 from app.database import Database, run_in_transaction
-from app.errors import PreconditionFailed
+from app.errors import JsonValue, PreconditionFailed
 from app.instances import deletion_repository as repository
 from app.instances.cascade import InstanceCascadeDeletionPlan
 
@@ -57,12 +57,13 @@ class OrphanService:
     ) -> None:
         self._database = database
         self._plan = plan
+        self._planned = [table.name for table in plan.tables()]
         self._box = box
         self._lifetime = lifetime
 
     async def report(self) -> OrphanReport:
         """Tables with orphans, in the order in which they would be cleaned."""
-        found = await self._found()
+        found = [OrphansInTable(live.name, live.name in self._planned, rows) for live, rows in await self._found()]
         expires_at = datetime.now(UTC).replace(microsecond=0) + self._lifetime
         sealed = orjson.dumps({"orphans": {each.table: each.rows for each in found}, "expires": expires_at.timestamp()})
         return OrphanReport(self._box.seal(sealed.decode()), expires_at, found, sum(each.rows for each in found))
@@ -70,33 +71,35 @@ class OrphanService:
     async def clean(self, token: str) -> CleaningReport:
         """Removes what the report showed. Raises PreconditionFailed when the orphans are not those any more."""
         shown = self._opened(token)
-        now = {each.table: each.rows for each in await self._found()}
+        found = await self._found()
+        now = {live.name: rows for live, rows in found}
         if now != shown:
-            changed: list[Any] = [
+            changed: list[JsonValue] = [
                 {"table": name, "reported": shown.get(name, 0), "rows": now.get(name, 0)}
                 for name in sorted(now.keys() | shown.keys())
                 if now.get(name) != shown.get(name)
             ]
             raise PreconditionFailed("the orphans changed; read the report again", members={"changed": changed})
-        tables = [await self._clean(name) for name in now]
+        tables = [await self._clean(live) for live, _ in found]
         return CleaningReport(tables, sum(each.rows_deleted for each in tables))
 
-    async def _found(self) -> list[OrphansInTable]:
-        planned = [table.name for table in self._plan.tables()]
+    async def _found(self) -> list[tuple[repository.LiveTable, int]]:
+        """Tables with orphans, and how many each has. Kept tables outlive their instances: they have none."""
         async with self._database.readers() as session:
-            live = await repository.tables_below(session)
-            own = [name for name, has_instance_id in live.items() if has_instance_id]
+            live = [each for each in await repository.tables_below(session) if each.holds_ids]
+            by_name = {each.name: each for each in live}
             # Unplanned tables first: they may refer to planned ones, never the other way.
-            ordered = [name for name in own if name not in planned] + [name for name in planned if name in own]
-            counted = [(name, await repository.count_orphans(session, name)) for name in ordered]
-        return [OrphansInTable(name, name in planned, rows) for name, rows in counted if rows]
+            ordered = repository.unplanned(self._plan, live)
+            ordered += [by_name[name] for name in self._planned if name in by_name]
+            counted = [(each, await repository.count_orphans(session, each)) for each in ordered]
+        return [(each, rows) for each, rows in counted if rows]
 
-    async def _clean(self, name: str) -> CleanedTable:
+    async def _clean(self, live: repository.LiveTable) -> CleanedTable:
         """In bounded steps, each a transaction with its audit entry."""
-        batch_id, total = uuid4(), 0
+        name, batch_id, total = live.name, uuid4(), 0
 
-        async def step(session: Any) -> int:
-            rows = await repository.delete_orphans(session, name)
+        async def step(session: AsyncSession) -> int:
+            rows = await repository.delete_orphans(session, live)
             if rows:
                 changes = {"table": name, "rows": rows}
                 await record(

@@ -72,7 +72,7 @@ class ExportedInstance(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class InstancePage:
-    items: list[InstanceRecord]
+    items: Sequence[InstanceRecord]
     next_cursor: str | None
     total: int | None
 

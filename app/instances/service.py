@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.recorder import AuditEntry, record
 from app.credentials.service import CredentialService
 from app.errors import Conflict, JsonValue, NotFound, ParameterError
-from app.instances import repository
+from app.instances import page_repository, repository
 from app.instances.records import (
     InstanceFields,
     InstanceFilter,
@@ -40,7 +40,7 @@ class InstanceService:
     async def page(self, wanted: InstanceFilter, sort: str, request: PageRequest) -> InstancePage:
         """Raises SpaceNotFound when the filter names a space that does not exist."""
         await self.require_space(wanted.space_id)
-        return await repository.page(self._session, wanted, sort, request)
+        return await page_repository.page(self._session, wanted, sort, request)
 
     async def get(self, instance_id: int) -> InstanceRecord:
         """The instance, also when it is deleted."""

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.recorder import AuditEntry, record, record_many
 from app.errors import ParameterError
 from app.fields import shown
-from app.instances import repository
+from app.instances import tagging_repository as repository
 from app.instances.fields import MAX_TAGS
 from app.instances.records import Link, LockedInstance
 from app.tags.service import TagService

@@ -24,7 +24,7 @@ Color = Annotated[
 class TagCreation(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
-        json_schema_extra={"example": {"name": "on-call", "color": "#2f80ed", "description": "Pages somebody at night"}},
+        json_schema_extra={"example": {"name": "on-call", "color": "#2f80ed", "description": "Pages somebody"}},
     )
 
     space_id: ResourceId | None = Field(None, description="By default the space named `default`")

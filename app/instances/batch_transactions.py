@@ -1,0 +1,74 @@
+"""Transactions of a batch that are applied exactly once, also when the connection is lost while they commit.
+
+A commit whose answer never came may or may not have happened. Every transaction of a batch writes audit entries with
+the batch's id; once the database answers again, one of them being there tells.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+from uuid import UUID
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+
+from app.database import RECONNECT_SECONDS, Database, is_disconnect, run_in_transaction
+from app.instances import batch_repository as repository
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Of what the audit entry is that a transaction writes."""
+
+    resource_type: str
+    resource_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt(Generic[T]):
+    """What a transaction is about to commit; without evidence it changes nothing, and may be run again."""
+
+    result: T
+    evidence: Evidence | None
+
+
+class BatchTransactions:
+    def __init__(self, database: Database) -> None:
+        self._writers: async_sessionmaker[AsyncSession] = database.writers
+        self._readers: async_sessionmaker[AsyncSession] = database.readers
+
+    async def run(self, batch_id: UUID, work: Callable[[AsyncSession], Awaitable[Attempt[T]]]) -> T:
+        """Runs `work` in one transaction, again after a deadlock or a lost connection, and returns its result.
+
+        Raises what the last attempt raised when the database stays away.
+        """
+        last: Attempt[T] | None = None
+
+        async def attempt(session: AsyncSession) -> T:
+            nonlocal last
+            last = await work(session)
+            return last.result
+
+        for pause in (*RECONNECT_SECONDS, None):
+            try:
+                if last is not None and await self._is_recorded(batch_id, last.evidence):
+                    return last.result
+                return await run_in_transaction(self._writers, attempt)
+            except (DBAPIError, OSError) as error:
+                if pause is None or not is_disconnect(error):
+                    raise
+                log.warning("the connection was lost while writing; trying again", seconds=pause)
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _is_recorded(self, batch_id: UUID, evidence: Evidence | None) -> bool:
+        if evidence is None:
+            return False
+        async with self._readers() as session:
+            return await repository.is_recorded(session, batch_id, evidence.resource_type, evidence.resource_id)

@@ -1,0 +1,82 @@
+"""`make bench`: measures the service against floors, on both databases, in one run.
+
+    make bench
+    python -m bench --only create --database postgresql --rounds 5 --quick
+"""
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+from bench import create, delete, latency, reads
+from bench.report import Report
+from bench.seed import POSTGRESQL, SQLITE
+from bench.servers import Databases, PostgresqlDatabases, SqliteDatabases
+
+ROUNDS = 5
+QUICK_ROUNDS = 3
+
+_databases: dict[str, Callable[[], Databases]] = {POSTGRESQL: PostgresqlDatabases, SQLITE: SqliteDatabases}
+
+
+def _create(databases: Databases, report: Report, *, quick: bool) -> None:
+    sizes, registries = ((10_000,), (0,)) if quick else ((10_000, 100_000), (0, 1_000_000))
+    create.measure(databases, report, sizes=sizes, registries=registries)
+
+
+def _delete(databases: Databases, report: Report, *, quick: bool) -> None:
+    few, wide = ((300,), 10) if quick else ((1_000, 10_000), 30)
+    fleets = [*(delete.Fleet(count) for count in few), delete.Fleet(wide, delete.WIDE_ROWS)]
+    delete.measure(databases, report, fleets)
+
+
+def _latency(databases: Databases, report: Report, *, quick: bool) -> None:
+    load = latency.Load(10_000, 20_000, 300, 2) if quick else latency.Load(100_000, 100_000, 5_000, 8)
+    latency.measure(databases, report, load)
+
+
+def _list(databases: Databases, report: Report, *, quick: bool) -> None:
+    reads.measure_list(databases, report, stored=10_000 if quick else 100_000, seconds=1 if quick else 4)
+
+
+def _pages(databases: Databases, report: Report, *, quick: bool) -> None:
+    reads.measure_pages(databases, report, stored=10_000 if quick else 1_000_000)
+
+
+_measurements = {"create": _create, "delete": _delete, "latency": _latency, "list": _list, "pages": _pages}
+
+
+def main() -> None:
+    options = _options()
+    # Ends the servers too: they stop when the blocks around them are left.
+    signal.signal(signal.SIGTERM, _leave)
+    report = Report(rounds=options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS), seed=options.seed,
+                    is_quick=options.quick)  # fmt: skip
+    try:
+        for kind in options.database or _databases:
+            with _databases[kind]() as databases:
+                report.note(**{kind: databases.version()})
+                for name in options.only or _measurements:
+                    _measurements[name](databases, report, quick=options.quick)
+    finally:
+        report.show()
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", action="append", choices=list(_measurements), help="measure this; can be repeated")
+    parser.add_argument("--database", action="append", choices=list(_databases), help="measure on this; can be repeated")
+    parser.add_argument("--rounds", type=int, help=f"by default {ROUNDS}, or {QUICK_ROUNDS} with --quick")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds of less, to see that everything works")
+    parser.add_argument("--seed", type=int, default=1, help="of the shuffled order")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,348 @@
+"""What is measured: databases copied from templates, and the real server in a process of its own.
+
+Every variant gets a fresh copy of a template, so that none finds what another left behind. Automatic vacuuming is off,
+because it would strike one variant and not the next; templates are vacuumed when they are made.
+"""
+
+import http.client
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+import orjson
+import uvloop
+
+from bench.seed import POSTGRESQL, SQLITE
+from tests.postgres_server import PostgresServer, free_port
+
+ROOT = Path(__file__).parent.parent
+START_SECONDS = 30
+STOP_SECONDS = 30
+REQUEST_SECONDS = 900
+
+POSTGRESQL_SETTINGS = {
+    "shared_buffers": "512MB",
+    "max_wal_size": "4GB",
+    "checkpoint_timeout": "1h",
+    "autovacuum": "off",
+}
+# The service's own for writers, so that the floor writes under the same rules.
+SQLITE_PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL", "cache_size=-65536", "temp_store=MEMORY")
+
+
+class Databases(ABC):
+    """One database system. `copy` replaces the copy before it, so that only one is there at a time."""
+
+    kind: str
+
+    def __init__(self) -> None:
+        self._templates: set[str] = set()
+
+    def prepare(self, template: str, statements: Iterable[str]) -> None:
+        """Makes a template by the statements, unless it is there."""
+        if template not in self._templates:
+            self._make(template, statements)
+            self._templates.add(template)
+
+    @abstractmethod
+    def copy(self, template: str) -> str:
+        """The URL of a fresh copy."""
+
+    @abstractmethod
+    def drop(self, template: str) -> None:
+        """Frees a template's space."""
+
+    @abstractmethod
+    def checkpoint(self) -> None:
+        """Brings what was written to its final place, so that the next variant does not pay for the last one."""
+
+    @abstractmethod
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """What a statement finds in the present copy."""
+
+    @abstractmethod
+    def version(self) -> str: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _make(self, template: str, statements: Iterable[str]) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+
+class PostgresqlDatabases(Databases):
+    kind = POSTGRESQL
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._server = PostgresServer(fsync=True)
+        try:
+            self._server.start()
+            self._run(f"ALTER SYSTEM SET {name} = '{value}'" for name, value in POSTGRESQL_SETTINGS.items())
+            self._server.stop()
+            self._server.start()
+            self._run(["CREATE DATABASE empty"])
+            _migrate(self._server.url("empty"))
+        except BaseException:
+            self._server.remove()
+            raise
+
+    def copy(self, template: str) -> str:
+        self._run([
+            "DROP DATABASE IF EXISTS measured WITH (FORCE)",
+            f"CREATE DATABASE measured TEMPLATE {template} STRATEGY FILE_COPY",
+        ])  # fmt: skip
+        return self._server.url("measured")
+
+    def drop(self, template: str) -> None:
+        self._run([f"DROP DATABASE IF EXISTS {template} WITH (FORCE)"])
+        self._templates.discard(template)
+
+    def checkpoint(self) -> None:
+        self._run(["CHECKPOINT"])
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        return uvloop.run(_fetch(self._server.url("measured"), statement))
+
+    def version(self) -> str:
+        found = uvloop.run(_fetch(self._server.url(), "SHOW server_version"))
+        return f"PostgreSQL {found[0][0]}"
+
+    def close(self) -> None:
+        self._server.remove()
+
+    def _make(self, template: str, statements: Iterable[str]) -> None:
+        self._run([f"CREATE DATABASE {template} TEMPLATE empty"])
+        # As a replica the session fires no triggers, which are what checks foreign keys.
+        self._run(["SET session_replication_role = replica", *statements, "VACUUM (ANALYZE)"], template)
+
+    def _run(self, statements: Iterable[str], database: str = "postgres") -> None:
+        uvloop.run(_execute(self._server.url(database), statements))
+
+
+class SqliteDatabases(Databases):
+    kind = SQLITE
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = Path(tempfile.mkdtemp(prefix="muster-bench-"))
+        self._measured = self._directory / "measured.db"
+        try:
+            _migrate(f"sqlite+aiosqlite:///{self._path('empty')}")
+            self._settle(self._path("empty"))
+        except BaseException:
+            self.close()
+            raise
+
+    def copy(self, template: str) -> str:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self._measured}{suffix}").unlink(missing_ok=True)
+        shutil.copyfile(self._path(template), self._measured)
+        with self._measured.open("rb") as copied:
+            os.fsync(copied.fileno())
+        return f"sqlite+aiosqlite:///{self._measured}"
+
+    def drop(self, template: str) -> None:
+        self._path(template).unlink(missing_ok=True)
+        self._templates.discard(template)
+
+    def checkpoint(self) -> None:
+        self._settle(self._measured)
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(self._measured)) as connection:
+            return connection.execute(statement).fetchall()
+
+    def version(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}"
+
+    def close(self) -> None:
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _make(self, template: str, statements: Iterable[str]) -> None:
+        shutil.copyfile(self._path("empty"), self._path(template))
+        with closing(sqlite3.connect(self._path(template))) as connection:
+            connection.execute("PRAGMA cache_size=-524288")
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+        self._settle(self._path(template))
+
+    def _path(self, template: str) -> Path:
+        return self._directory / f"{template}.db"
+
+    @staticmethod
+    def _settle(path: Path) -> None:
+        with closing(sqlite3.connect(path)) as connection:
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not busy, "somebody is writing to the database between two measurements"
+
+
+def sqlite_path(url: str) -> str:
+    return url.removeprefix("sqlite+aiosqlite:///")
+
+
+def sqlite_writer(url: str) -> sqlite3.Connection:
+    """A plain connection under the service's pragmas, which begins no transaction by itself."""
+    connection = sqlite3.connect(sqlite_path(url), isolation_level=None)
+    for pragma in SQLITE_PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+async def _execute(url: str, statements: Iterable[str]) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        for statement in statements:
+            await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def _fetch(url: str, statement: str) -> list[tuple[Any, ...]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(statement)]
+    finally:
+        await connection.close()
+
+
+def _environment(**settings: str) -> dict[str, str]:
+    """This process's environment, with these settings and no others."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
+    return others | {f"MUSTER_{name.upper()}": value for name, value in settings.items()}
+
+
+def _migrate(url: str) -> None:
+    subprocess.run(
+        [sys.executable, "-m", "alembic", "upgrade", "head"],
+        cwd=ROOT,
+        env=_environment(database_url=url),
+        check=True,
+        capture_output=True,
+    )
+
+
+class RequestFailed(RuntimeError):
+    """The server answered with something else than success."""
+
+
+class Server:
+    """A server on a free port of the loopback interface, from entering the block until leaving it."""
+
+    def __init__(self, database_url: str, *, app: str = "app.main:create_app", **settings: str) -> None:
+        self.port = free_port()
+        self._app = app
+        self._directory = Path(tempfile.mkdtemp(prefix="muster-bench-server-"))
+        self._environment = _environment(
+            database_url=database_url, data_dir=str(self._directory), log_level="WARNING", judge_processes="1", **settings
+        )  # fmt: skip
+        self._log = self._directory / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
+
+    def __enter__(self) -> Self:
+        command = [
+            sys.executable, "-m", "uvicorn", "--factory", self._app, "--host", "127.0.0.1", "--port", str(self.port),
+            "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header",
+        ]  # fmt: skip
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+        try:
+            self._wait()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+
+    def request(self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json") -> bytes:
+        """The answer's body, whole. Raises RequestFailed unless the status is a success."""
+        headers = {} if body is None else {"Content-Type": media_type}
+        self._connection.request(method, path, body, headers)
+        answer = self._connection.getresponse()
+        content = answer.read()
+        if answer.status >= 300:
+            raise RequestFailed(f"{method} {path}: {answer.status} {content[:2000]!r}\n{self._logged()}")
+        return content
+
+    def import_csv(self, file: bytes) -> float:
+        """Seconds from the first byte of the upload to the last one of the report; every row must be created."""
+        body, media_type = multipart(file)
+        started = time.perf_counter()
+        answer = self.request("POST", "/api/v1/instances/batch-create", body, media_type)
+        seconds = time.perf_counter() - started
+        counts = orjson.loads(answer)["counts"]
+        if counts["created"] != counts["rows"]:
+            raise RequestFailed(f"not every row was created: {counts}")
+        return seconds
+
+    def delete(self, ids: Iterable[int]) -> float:
+        """Seconds that a hard deletion takes; every instance must be deleted."""
+        body = orjson.dumps({"instance_ids": list(ids), "mode": "hard"})
+        started = time.perf_counter()
+        answer = self.request("POST", "/api/v1/instances/batch-delete", body)
+        seconds = time.perf_counter() - started
+        report = orjson.loads(answer)
+        if report["outcome"] != "complete":
+            raise RequestFailed(f"not every instance was deleted: {report['counts']}")
+        return seconds
+
+    def _wait(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.request("GET", "/health/ready")
+                return
+            except OSError:
+                self._connection.close()
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RequestFailed(f"the server did not start\n{self._logged()}")
+            time.sleep(0.05)
+
+    def _stop(self) -> None:
+        self._connection.close()
+        if self._process is not None:
+            self._process.send_signal(signal.SIGTERM)
+            try:
+                self._process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def _logged(self) -> str:
+        return self._log.read_text(errors="replace")[-4000:]
+
+
+def multipart(file: bytes, fields: Mapping[str, str] | None = None) -> tuple[bytes, str]:
+    """The body of an upload, and its media type."""
+    boundary = "muster-bench-boundary"
+    parts = [
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in (fields or {}).items()
+    ]
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="fleet.csv"\r\n'
+    parts += [head.encode(), b"Content-Type: text/csv\r\n\r\n", file, f"\r\n--{boundary}--\r\n".encode()]
+    return b"".join(parts), f"multipart/form-data; boundary={boundary}"
