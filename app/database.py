@@ -22,7 +22,6 @@ from fastapi import Depends, Request
 from sqlalchemy import (
     ARRAY,
     BigInteger,
-    BindParameter,
     ColumnElement,
     Connection,
     Select,
@@ -215,9 +214,10 @@ def dialect_name(session: AsyncSession) -> str:
 
 
 def listed(session: AsyncSession, values: Sequence[int] | Sequence[str]) -> Select[Any]:
-    """The values as a one-column SELECT (`value`): one parameter, whatever their number."""
+    """The values, at least one, as a one-column SELECT (`value`): one parameter, whatever their number."""
     if dialect_name(session) == "postgresql":
-        return select(func.unnest(_array(values)).label("value"))
+        item_type = Text() if isinstance(values[0], str) else BigInteger()
+        return select(func.unnest(bindparam(None, list(values), type_=ARRAY(item_type))).label("value"))
     return select(func.json_each(orjson.dumps(list(values)).decode()).table_valued("value").c.value)
 
 
@@ -232,13 +232,8 @@ def is_listed(
     what takes milliseconds.
     """
     if dialect_name(session) == "postgresql":
-        return column == any_(_array(values))
+        return column == any_(bindparam(None, list(values), type_=ARRAY(column.type)))
     return column.in_(listed(session, values))
-
-
-def _array(values: Sequence[int] | Sequence[str]) -> BindParameter[Any]:
-    item_type = Text() if values and isinstance(values[0], str) else BigInteger()
-    return bindparam(None, list(values), type_=ARRAY(item_type))
 
 
 def stored_timestamp(session: AsyncSession, moment: datetime) -> datetime | str:

@@ -15,6 +15,7 @@
     ├── FileUnparsable 25200 (422)
     ├── FileEmpty 25300 (422)
     └── Unexpected 25500 (500)
+        └── StorageFull (507)
 
     ValueError
     └── FieldError: a rule refuses one value. Not an answer yet: the import makes it that row's outcome, a request body
@@ -24,6 +25,7 @@ Every answer that is not a success is `application/problem+json` (RFC 9457) with
 for bad input, `errors`. Services raise these; routes never catch them.
 """
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -126,6 +128,10 @@ class FileEmpty(AppError):
 
 class Unexpected(AppError):
     pass
+
+
+class StorageFull(Unexpected):
+    status, title = 507, "Insufficient storage"
 
 
 class FieldError(ValueError):
@@ -313,6 +319,9 @@ async def _answer(request: Request, error: Exception) -> Response:
         case SQLAlchemyError():
             log.error("database error", error=str(getattr(error, "orig", error)), path=request.url.path)
             known = database_error(error)
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            log.error("no space left", path=request.url.path)
+            known = StorageFull("the server has no space left for this request; nothing of it was kept")
         case OSError() | TimeoutError():
             log.error("connection error", error=repr(error), path=request.url.path)
             known = DatabaseUnavailable("the database cannot be reached; try again")

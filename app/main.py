@@ -1,9 +1,10 @@
 """The API's composition root: settings, lifespan, middleware, routers and error handlers."""
 
+import asyncio
 import gc
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from importlib.metadata import version
 
@@ -15,6 +16,7 @@ from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.body_limit import BodyLimitMiddleware
+from app.capacity.retention import StatisticsRetention, keep_removing
 from app.config import Settings
 from app.credentials.encryption import open_secret_box
 from app.credentials.routes import router as credentials_router
@@ -73,8 +75,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.state.uploads.prepare()
         _wire_instances(app, judge)
         _settle_garbage_collector()
+        retention = StatisticsRetention(database, settings.statistics_retention_days)
         try:
-            yield
+            async with _in_background(keep_removing(retention, settings.retention_interval_seconds)):
+                yield
         finally:
             judge.close()
             await database.dispose()
@@ -117,6 +121,18 @@ def _wire_instances(app: FastAPI, judge: FileJudge) -> None:
         database, plan, PlanTokens(box, lifetime), connections=settings.deletion_connections
     )
     app.state.orphans = OrphanService(database, plan, box, lifetime)
+
+
+@asynccontextmanager
+async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
+    """Has it run beside the requests, and ends it before what it works on is closed."""
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
 
 
 def _settle_garbage_collector() -> None:

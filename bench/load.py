@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection as Pipe
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 import uvloop
 
@@ -51,8 +51,8 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast, not an assertion: uvloop's transports are of no class of asyncio's.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._received += data

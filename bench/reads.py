@@ -20,7 +20,7 @@ from bench.servers import Databases, Server
 LIST = "/api/v1/instances?limit=50"
 SORTS = ("id", "name", "-created_at")
 FIRST = "first page"
-DEPTHS = (0.25, 0.5, 0.75, 0.999)
+DEPTHS = (0.25, 0.5, 0.75, 0.99)
 REQUESTS_PER_PAGE = 40
 PAGE_TARGET = Target(3.0)
 
@@ -37,7 +37,7 @@ def measure_pages(databases: Databases, report: Report, *, stored: int) -> None:
     with Server(databases.copy(template)) as server:
         for sort in SORTS:
             paths = {FIRST: f"{LIST}&sort={sort}"}
-            paths |= {f"{depth:.1%} in": _path_at(databases, sort, int(stored * depth)) for depth in DEPTHS}
+            paths |= {f"{depth:.0%} in": _path_at(databases, sort, int(stored * depth)) for depth in DEPTHS}
             databases.checkpoint()
             rounds = uvloop.run(_page_rounds(server.port, report, paths))
             case = Case(

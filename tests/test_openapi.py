@@ -1,5 +1,6 @@
 """The OpenAPI document: every call is described, every error is a problem, and every example works when it is sent."""
 
+import errno
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -129,6 +130,18 @@ class TestProblems:
         answer = await client.post("/api/v1/tags", content=b"{", headers={"content-type": "application/json"})
         assert answer.status_code == 422
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+class TestNoSpace:
+    async def test_a_full_disk_is_told_as_such(
+        self, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_: object, **__: object) -> str:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("app.instances.uploads.tempfile.mkdtemp", fail)
+        answer = await client.post("/api/v1/instances/batch-create", files={"file": b"name,db_type,host\na,pg,h\n"})
+        assert (answer.status_code, answer.json()["code"]) == (507, 25500)
 
 
 class TestDocumentationPage:

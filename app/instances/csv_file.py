@@ -5,7 +5,7 @@ The delimiter is the one under which the first line holds most of the known colu
 
 import csv
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -94,6 +94,11 @@ class Record:
     line: int
     cells: list[str]
     unreadable: str | None = None
+
+    def without_trailing_blanks(self) -> "Record":
+        """As a header: spreadsheets leave empty cells behind the last column."""
+        named = [number for number, cell in enumerate(self.cells, 1) if cell.strip()]
+        return replace(self, cells=self.cells[: max(named, default=0)])
 
 
 def read_records(lines: Iterator[str], delimiter: str) -> Iterator[Record]:

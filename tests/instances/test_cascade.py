@@ -15,6 +15,7 @@ from app.instances.cascade_sqlite import delete_script
 from app.main import create_app
 from app.models import Base
 from app.models.instance import DatabaseType
+from tests.conftest import ROOT
 from tests.instances.fleet import execute
 
 only_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"])
@@ -155,8 +156,9 @@ def _first_columns(inspector: Inspector, table: str) -> Iterator[str | None]:
 
 
 class TestInstalledFunction:
-    def test_the_migration_has_the_plans_text(self) -> None:
-        migration = importlib.import_module("migrations.versions.0002_delete_instance_function")
+    def test_the_last_migration_of_it_has_the_plans_text(self) -> None:
+        names = sorted(path.stem for path in (ROOT / "migrations" / "versions").glob("*delete_instance_function.py"))
+        migration = importlib.import_module(f"migrations.versions.{names[-1]}")
         assert delete_function(plan) == migration.DELETE_INSTANCE
 
     @only_postgresql

@@ -36,6 +36,10 @@ class TestHeader:
         row = good_row(tmp_path, "h.example,pg,a", header)
         assert (row.name, row.db_type, row.host) == ("a", "postgresql", "h.example")
 
+    def test_empty_cells_behind_the_last_column_are_ignored(self, tmp_path: Path) -> None:
+        assert good_row(tmp_path, "a,pg,h,,", f"{REQUIRED},, ").name == "a"
+        assert errors_of(tmp_path, "a,pg,h,x,", f"{REQUIRED},, ") == [(None, "too_many_cells")]
+
     def test_every_fault_is_told_at_once(self, tmp_path: Path) -> None:
         refused = refusal(tmp_path, b"name,nmae,host,host,enviroment\nx\n")
         assert refused.fault is FileFault.UNPARSABLE

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from fastapi import FastAPI
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.database import Database
@@ -26,7 +26,6 @@ class TestAnyGraph:
         deadline=None,
         # One database serves all examples: what an earlier one left must stay as it is, too.
         suppress_health_check=[HealthCheck.function_scoped_fixture],
-        phases=[Phase.explicit, Phase.generate],
         database=None,
     )
     async def test_loses_just_the_rows_of_the_deleted(

@@ -71,16 +71,18 @@ class TestProcess:
         assert refused.value.fault is FileFault.UNPARSABLE
         assert refused.value.details[0].column == "db_type"
 
-    async def test_killed_it_is_replaced_once(self, source: Path) -> None:
+    async def test_killed_while_it_judges_it_is_replaced_once(self, source: Path) -> None:
         before = children()
         judge = FileJudge(1)
         try:
             await judged(judge, source)
             [pid] = children() - before
-            kill(pid)
+            os.kill(pid, signal.SIGSTOP)
             others = [written(source.with_name(f"upload-{number}"), csv_of("a,pg,h")) for number in range(3)]
-            found = await asyncio.gather(*(judged(judge, other) for other in others))
-            assert [each.rows for each in found] == [1, 1, 1]
+            waiting = [asyncio.create_task(judged(judge, other)) for other in others]
+            await asyncio.sleep(0.1)
+            kill(pid)
+            assert [each.rows for each in await asyncio.gather(*waiting)] == [1, 1, 1]
             assert len(children() - before) == 1
         finally:
             judge.close()

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import asyncpg
 import httpx
@@ -29,12 +28,11 @@ CHUNK_ROWS = 3
 
 @pytest.fixture(scope="module")
 def durable() -> Iterator[PostgresServer]:
-    """A server of this module's own, which keeps what it has committed."""
+    """A migrated server of this module's own, which keeps what it has committed."""
     server = PostgresServer(fsync=True)
     server.start()
     try:
-        asyncio.run(execute_on(server.url(), "CREATE DATABASE template_muster"))
-        migrate(server.url("template_muster"))
+        migrate(server.url())
         yield server
     finally:
         server.remove()
@@ -80,9 +78,9 @@ def database_kind() -> str:
 
 @pytest.fixture
 def database_url(crashes: Crashes) -> str:
-    name = f"test_{uuid4().hex}"
-    asyncio.run(execute_on(crashes.server.url(), f"CREATE DATABASE {name} TEMPLATE template_muster"))
-    return crashes.server.url(name)
+    """One for all tests: with every database more, a crashed server takes longer to start."""
+    asyncio.run(execute_on(crashes.server.url(), "TRUNCATE instances, tags, audit_events CASCADE"))
+    return crashes.server.url()
 
 
 @pytest.fixture
@@ -137,6 +135,11 @@ async def require_agreement(client: httpx.AsyncClient, database: Database, repor
 
 
 class TestCrash:
+    @pytest.fixture(autouse=True)
+    def much_patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """On a busy machine a server can take long to start."""
+        monkeypatch.setattr(batch_transactions, "RECONNECT_SECONDS", (0.1,) * 300)
+
     @pytest.mark.parametrize("atomic", [False, True])
     async def test_before_a_commit(
         self,

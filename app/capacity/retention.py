@@ -1,0 +1,71 @@
+"""Removes size statistics that are older than anybody wants to look back.
+
+In steps of a few thousand rows, each a transaction of its own with a pause after it: syncs that write today's rows,
+and on SQLite every other writer, get their turn in between.
+"""
+
+import asyncio
+import random
+from datetime import UTC, date, datetime, timedelta
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.capacity import repository
+from app.database import Database, run_in_transaction
+
+log = structlog.get_logger(__name__)
+
+STEP_ROWS = 5_000
+PAUSE_SECONDS = 0.1
+# The first run waits until the start's own work is done; less where runs follow each other faster.
+FIRST_RUN_SECONDS = 60.0
+
+
+class StatisticsRetention:
+    """Keeps `days` days before today; 0 keeps everything for ever."""
+
+    def __init__(self, database: Database, days: int) -> None:
+        self._database = database
+        self._days = days
+
+    async def remove(self, today: date | None = None) -> dict[str, int]:
+        """Removes measurements collected, and aggregations begun, more than the days before `today` (now, in UTC).
+
+        Returns how many rows went, by table, without zeros. Where another process is at it already, nothing is done.
+        """
+        if self._days == 0:
+            return {}
+        today = today or datetime.now(UTC).date()
+        day = today - timedelta(days=min(self._days, (today - date.min).days))
+        removed = {
+            statistics.table.name: await self._remove_from(statistics, day) for statistics in repository.STATISTICS
+        }
+        return {table: rows for table, rows in removed.items() if rows}
+
+    async def _remove_from(self, statistics: repository.Statistics, day: date) -> int:
+        async def step(session: AsyncSession) -> int:
+            if not await repository.is_alone(session):
+                return 0
+            return await repository.delete_older(session, statistics, day, STEP_ROWS)
+
+        total, rows = 0, STEP_ROWS
+        while rows == STEP_ROWS:
+            async with self._database.batch_connections:
+                rows = await run_in_transaction(self._database.writers, step)
+            total += rows
+            await asyncio.sleep(PAUSE_SECONDS if rows else 0)
+        return total
+
+
+async def keep_removing(retention: StatisticsRetention, interval_seconds: float) -> None:
+    """Removes again and again until it is cancelled; a failure is logged, and the next run tries again."""
+    # Servers that were started together should not begin together.
+    await asyncio.sleep(min(interval_seconds, FIRST_RUN_SECONDS) * random.uniform(0.5, 1))
+    while True:
+        try:
+            if rows := await retention.remove():
+                log.info("old statistics were removed", rows=rows)
+        except Exception as error:
+            log.error("old statistics could not be removed", exc_info=error)
+        await asyncio.sleep(interval_seconds)

@@ -1,0 +1,146 @@
+"""Migrations lead to the tables as they are declared, and back to nothing."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.config import Settings
+from tests.conftest import ROOT
+
+Dump = dict[str, list[tuple[Any, ...]]]
+
+# By the database's own catalogue: whatever a migration makes is in one of these.
+CATALOGUE = {
+    "postgresql": {
+        "columns": """
+            SELECT table_name, ordinal_position, column_name, data_type, character_maximum_length, is_nullable,
+                column_default
+            FROM information_schema.columns WHERE table_schema = 'public' ORDER BY 1, 2
+        """,
+        "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1, 2",
+        "constraints": """
+            SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+            WHERE connamespace = 'public'::regnamespace ORDER BY 1, 2
+        """,
+        "functions": """
+            SELECT proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace ORDER BY 1
+        """,
+        "triggers": """
+            SELECT tgrelid::regclass::text, tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal
+            ORDER BY 1, 2
+        """,
+        "sequences": """
+            SELECT sequencename, data_type::text, start_value, increment_by FROM pg_sequences
+            WHERE schemaname = 'public' ORDER BY 1
+        """,
+        # A table is a type too; those of ours would be without one.
+        "types": """
+            SELECT typname FROM pg_type LEFT JOIN pg_class ON pg_class.oid = typrelid
+            WHERE typnamespace = 'public'::regnamespace AND typcategory <> 'A' AND pg_class.oid IS NULL ORDER BY 1
+        """,
+        "extensions": "SELECT extname FROM pg_extension ORDER BY 1",
+        "schemas": "SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' ORDER BY 1",
+    },
+    "sqlite": {
+        "objects": "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%' ORDER BY 1, 2",
+    },
+}
+
+
+def dump(connection: Connection) -> Dump:
+    statements = CATALOGUE[connection.dialect.name]
+    return {
+        kind: [
+            row
+            for row in map(tuple, connection.execute(text(statement)))
+            # Alembic's own table stays when everything else is gone.
+            if not any("alembic_version" in str(value) for value in row)
+        ]
+        for kind, statement in statements.items()
+    }
+
+
+@pytest.fixture
+async def engine(settings: Settings) -> AsyncIterator[AsyncEngine]:
+    engine = create_async_engine(settings.resolved_database_url, poolclass=NullPool)
+    yield engine
+    await engine.dispose()
+
+
+async def run(engine: AsyncEngine, work: Callable[..., Any], *arguments: Any) -> None:
+    """An Alembic command over a connection of ours."""
+
+    def handed_in(connection: Connection) -> None:
+        config = Config(str(ROOT / "alembic.ini"))
+        config.attributes["connection"] = connection
+        work(config, *arguments)
+
+    async with engine.begin() as connection:
+        await connection.run_sync(handed_in)
+
+
+async def dumped(engine: AsyncEngine) -> Dump:
+    async with engine.connect() as connection:
+        return await connection.run_sync(dump)
+
+
+class TestRoundTrip:
+    async def test_down_and_up_again_leads_to_the_same_schema(self, engine: AsyncEngine) -> None:
+        before = await dumped(engine)
+        await run(engine, command.downgrade, "base")
+        await run(engine, command.upgrade, "head")
+        assert await dumped(engine) == before
+
+    async def test_down_leaves_nothing_behind(self, engine: AsyncEngine) -> None:
+        await run(engine, command.downgrade, "base")
+        left = await dumped(engine)
+        schemas, extensions = left.pop("schemas", None), left.pop("extensions", None)
+        assert left == {kind: [] for kind in left}
+        assert schemas in (None, [("information_schema",), ("public",)])
+        assert extensions in (None, [("plpgsql",)])
+
+    async def test_the_dump_sees_what_there_is(self, engine: AsyncEngine) -> None:
+        found = await dumped(engine)
+        text_of_all = str(found)
+        for name in ("uq_instances_space_id_name", "fk_instances_space_id_spaces", "pk_instance_tags", "server_uuid"):
+            assert name in text_of_all
+        assert ("muster_delete_instance" in text_of_all) == (engine.dialect.name == "postgresql")
+
+    async def test_up_at_the_head_changes_nothing(self, engine: AsyncEngine) -> None:
+        before = await dumped(engine)
+        await run(engine, command.upgrade, "head")
+        assert await dumped(engine) == before
+
+    async def test_each_step_can_be_undone(self, engine: AsyncEngine) -> None:
+        await run(engine, command.downgrade, "-1")
+        before = await dumped(engine)
+        await run(engine, command.upgrade, "+1")
+        await run(engine, command.downgrade, "-1")
+        assert await dumped(engine) == before
+
+
+class TestMetadata:
+    async def test_no_migration_is_missing(self, engine: AsyncEngine) -> None:
+        """`alembic check`: it raises when the tables as declared differ from those that migrations made."""
+        await run(engine, command.check)
+
+    async def test_a_difference_would_be_found(self, engine: AsyncEngine) -> None:
+        async with engine.begin() as connection:
+            await connection.execute(text("DROP INDEX ix_instances_name_id"))
+        with pytest.raises(Exception, match="ix_instances_name_id"):
+            await run(engine, command.check)
+
+
+class TestDefaultSpace:
+    async def test_there_is_one(self, engine: AsyncEngine) -> None:
+        await run(engine, command.downgrade, "base")
+        await run(engine, command.upgrade, "head")
+        async with engine.connect() as connection:
+            names = (await connection.execute(text("SELECT name FROM spaces"))).scalars().all()
+        assert names == ["default"]
