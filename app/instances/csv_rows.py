@@ -119,7 +119,8 @@ def judge_file(source: Path, frames: Path, encoding: str = "auto", ignore_unknow
         header = next(records, None)
         if header is None:
             raise FileRefused(FileFault.EMPTY, "the file is empty")
-        header = header.without_trailing_blanks()
+        if not ignore_unknown_columns:
+            header = header.without_trailing_blanks()
         judge = RowJudge(len(header.cells), _column_positions(header, ignore_unknown_columns))
         with frames.open("wb") as output:
             for frame in _framed(judge.judge(record) for record in records):
