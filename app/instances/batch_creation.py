@@ -200,7 +200,7 @@ class InstanceBatchCreationService:
                     else RowOutcome(row.line, row.name, RowStatus.CREATED)
                     for row in chunk.rows
                 ]
-                report.add([outcome.without_id() for outcome in batch.in_order(rows, foreseen)])
+                await report.add([outcome.without_id() for outcome in batch.in_order(rows, foreseen)])
         return report
 
     async def _written(self, batch: _Batch) -> CreationReport:
@@ -208,7 +208,7 @@ class InstanceBatchCreationService:
             return await self._written_at_once(batch)
         report = batch.report()
         async for rows in self._chunks(batch.frames):
-            report.add(batch.in_order(rows, await self._apply(batch, batch.writable(rows))))
+            await report.add(batch.in_order(rows, await self._apply(batch, batch.writable(rows))))
         await self._record_afterwards(batch, report)
         return report
 
@@ -286,7 +286,7 @@ class InstanceBatchCreationService:
             report, failed = batch.report(), []
             async for rows in self._chunks(batch.frames):
                 written = await batch.writer().write(session, batch.writable(rows))
-                report.add(batch.in_order(rows, written))
+                await report.add(batch.in_order(rows, written))
                 failed += [outcome for outcome in written if outcome.status is RowStatus.FAILED]
             if failed:
                 raise _RowsLost(failed)
@@ -310,7 +310,9 @@ class InstanceBatchCreationService:
         async for rows in self._chunks(batch.frames):
             chunk = batch.writable(rows)
             message = "not written: the batch is atomic, and other rows stand in its way"
-            report.add(batch.in_order(rows, [lost.get(row.line) or _not_written(row, message) for row in chunk.rows]))
+            await report.add(
+                batch.in_order(rows, [lost.get(row.line) or _not_written(row, message) for row in chunk.rows])
+            )
         return report
 
     async def _record_afterwards(self, batch: _Batch, report: CreationReport) -> None:

@@ -4,6 +4,7 @@ A report can hold a hundred thousand items, so it is turned into JSON piece by p
 holds the event loop for long, and only the bytes are kept.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from app.database import TURN_ROWS
 from app.instances.csv_rows import RowError
 from app.models.audit import AuditOutcome
 
@@ -69,11 +71,13 @@ class CreationReport:
     counts: Counter[RowStatus] = field(default_factory=Counter)
     _pieces: list[bytes] = field(default_factory=list)
 
-    def add(self, outcomes: Sequence[RowOutcome]) -> None:
-        if not outcomes:
-            return
-        self.counts.update(outcome.status for outcome in outcomes)
-        self._pieces.append(orjson.dumps([outcome.as_json() for outcome in outcomes])[1:-1])
+    async def add(self, outcomes: Sequence[RowOutcome]) -> None:
+        """Takes the next outcomes of the file, with a turn for everybody else's requests every few hundred."""
+        for start in range(0, len(outcomes), TURN_ROWS):
+            some = outcomes[start : start + TURN_ROWS]
+            self.counts.update(outcome.status for outcome in some)
+            self._pieces.append(orjson.dumps([outcome.as_json() for outcome in some])[1:-1])
+            await asyncio.sleep(0)
 
     @property
     def outcome(self) -> BatchOutcome:
