@@ -108,7 +108,7 @@ class TestRoundTrip:
     async def test_the_dump_sees_what_there_is(self, engine: AsyncEngine) -> None:
         found = await dumped(engine)
         text_of_all = str(found)
-        for name in ("uq_instances_space_id_name", "fk_instances_space_id_spaces", "pk_instance_tags", "server_uuid"):
+        for name in ("uq_instances_name_space_id", "fk_instances_space_id_spaces", "pk_instance_tags", "server_uuid"):
             assert name in text_of_all
         assert ("muster_delete_instance" in text_of_all) == (engine.dialect.name == "postgresql")
 

@@ -17,11 +17,11 @@ from uuid import UUID, uuid4
 
 import structlog
 from sqlalchemy.exc import DataError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record
 from app.credentials.service import CredentialService
-from app.database import Database, forget_plans
+from app.database import Database
 from app.errors import AppError, Conflict, FileEmpty, FileTypeNotAccepted, FileUnparsable, ParameterError
 from app.instances import batch_repository as repository
 from app.instances.batch_report import AUDIT_OUTCOME, CreationReport, RowOutcome, RowStatus
@@ -106,7 +106,7 @@ class InstanceBatchCreationService:
 
     def __init__(self, database: Database, judge: FileJudge, chunk_rows: int) -> None:
         self._transactions = BatchTransactions(database)
-        self._readers: async_sessionmaker[AsyncSession] = database.readers
+        self._database = database
         self._connections = database.batch_connections
         self._judge = judge
         self._chunk_rows = chunk_rows
@@ -141,8 +141,7 @@ class InstanceBatchCreationService:
     async def _settled(self, frames: Path, judged: JudgedFile, request: CreationRequest) -> _Batch:
         settlement = Settlement(judged, request.on_existing)
         credential_ids: dict[str, int] = {}
-        async with self._readers() as session:
-            await forget_plans(session)
+        async with self._database.looking_up(repository.instances) as session:
             space_id = await SpaceService(session).resolve(request.space_id)
             batch = _Batch(request, frames, judged, space_id, uuid4(), settlement.decisions, credential_ids)
             async for rows in self._chunks(frames):
@@ -188,7 +187,7 @@ class InstanceBatchCreationService:
     async def _foreseen(self, batch: _Batch) -> CreationReport:
         """The report of a dry run: the statuses that would be, without ids."""
         report, writer = batch.report(), batch.writer()
-        async with self._readers() as session:
+        async with self._database.looking_up(repository.instances) as session:
             async for rows in self._chunks(batch.frames):
                 chunk = batch.writable(rows)
                 ids = list(chunk.update_ids.values())
@@ -252,7 +251,7 @@ class InstanceBatchCreationService:
 
     async def _lost_rows(self, batch: _Batch, chunk: Chunk) -> dict[int, RowOutcome]:
         """By line, the rows that cannot be written any more, after looking everything up again."""
-        async with self._readers() as session:
+        async with self._database.looking_up(repository.instances) as session:
             named = {row.credential for row in chunk.rows if row.credential}
             credential_ids = await CredentialService(session).ids_by_name(batch.space_id, named) if named else {}
             known = await self._known(session, batch, chunk.rows)

@@ -46,18 +46,19 @@ class Instance(Timestamped, Base):
 
     __tablename__ = "instances"
     __table_args__ = (
+        # The values come first: a look-up by name or endpoint is then one descent, however many rows the space has.
         Index(
-            "uq_instances_space_id_name",
-            "space_id",
+            "uq_instances_name_space_id",
             "name",
+            "space_id",
             unique=True,
             postgresql_where=_not_deleted,
             sqlite_where=_not_deleted,
         ),
         Index(
-            "uq_instances_space_id_endpoint_key",
-            "space_id",
+            "uq_instances_endpoint_key_space_id",
             "endpoint_key",
+            "space_id",
             unique=True,
             postgresql_where=_not_deleted,
             sqlite_where=_not_deleted,

@@ -160,17 +160,17 @@ def upgrade() -> None:
     op.create_index("ix_instances_name_id", "instances", ["name", "id"], unique=False)
     op.create_index("ix_instances_space_id_id", "instances", ["space_id", "id"], unique=False)
     op.create_index(
-        "uq_instances_space_id_endpoint_key",
+        "uq_instances_endpoint_key_space_id",
         "instances",
-        ["space_id", "endpoint_key"],
+        ["endpoint_key", "space_id"],
         unique=True,
         postgresql_where=sa.text("deleted_at IS NULL"),
         sqlite_where=sa.text("deleted_at IS NULL"),
     )
     op.create_index(
-        "uq_instances_space_id_name",
+        "uq_instances_name_space_id",
         "instances",
-        ["space_id", "name"],
+        ["name", "space_id"],
         unique=True,
         postgresql_where=sa.text("deleted_at IS NULL"),
         sqlite_where=sa.text("deleted_at IS NULL"),

@@ -166,7 +166,8 @@ class TestSeveralProcesses:
         async with database.engine.begin() as elsewhere:
             held = f"SELECT FROM {TABLES[0]} WHERE collected_on = '{ago(50)}' FOR UPDATE"
             await elsewhere.execute(text(held))
-            assert await StatisticsRetention(database, 30).remove(TODAY) == {TABLES[0]: 1}
+            async with asyncio.timeout(10):
+                assert await StatisticsRetention(database, 30).remove(TODAY) == {TABLES[0]: 1}
         assert await days_left(database, TABLES[0]) == [ago(50)]
 
 

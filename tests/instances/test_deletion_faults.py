@@ -16,7 +16,7 @@ from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
 from app.database import Database, as_sqlalchemy
-from app.instances import deletion_program
+from app.instances import deletion_program, deletion_runner
 from tests.factories import Registry, tables
 from tests.instances.fleet import BELOW, batch_delete, events, execute, fleet, statuses
 
@@ -214,3 +214,42 @@ class TestDeadlock:
         [item] = (await batch_delete(client, [instance_id]))["items"]
         assert item["status"] == status
         assert item.get("retryable") in (None, True)
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+class TestAnswerThatNeverCame:
+    """The connection is lost after the commit: the audit trail tells that it happened."""
+
+    @pytest.fixture(autouse=True)
+    def lost(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(deletion_runner, "RECONNECT_SECONDS", (0.01,))
+        program: Any = deletion_program._PostgresqlProgram
+        delete, left = program.delete, [asyncpg.ConnectionDoesNotExistError("connection was closed")]
+
+        async def unanswered(self: Any, *arguments: Any, **options: Any) -> Any:
+            found = await delete(self, *arguments, **options)
+            if left:
+                raise as_sqlalchemy(left.pop(), "")
+            return found
+
+        monkeypatch.setattr(program, "delete", unanswered)
+
+    async def test_the_deletion_is_reported_with_its_rows(self, client: httpx.AsyncClient, database: Database) -> None:
+        ids = await fleet(database, [1, 1])
+        report = await batch_delete(client, ids)
+        assert statuses(report) == dict.fromkeys(ids, "deleted")
+        assert report["rows_deleted"] == dict.fromkeys((*BELOW, "instances"), 2)
+
+    async def test_it_is_not_done_twice(self, client: httpx.AsyncClient, database: Database) -> None:
+        [instance_id] = await fleet(database, [0])
+        report = await batch_delete(client, [instance_id], mode="soft", force=True)
+        assert statuses(report) == {instance_id: "deleted"}
+        assert (await client.get(f"/api/v1/instances/{instance_id}")).json()["revision"] == 2
+        assert len(await events(database, "instance:delete")) == 1
+
+    async def test_a_single_one_is_answered_as_if_nothing_had_been(
+        self, client: httpx.AsyncClient, database: Database
+    ) -> None:
+        [instance_id] = await fleet(database, [1])
+        answer = await client.delete(f"/api/v1/instances/{instance_id}", params={"mode": "hard"})
+        assert (answer.status_code, answer.json()["rows_deleted"]) == (200, ONE_EACH)
