@@ -58,6 +58,16 @@ RECONNECT_SECONDS = (0.5, 1.0, 2.0, 4.0)
 _transient_states = {"40P01", "40001", "55P03"}
 
 
+# What asyncpg raises for a connection that is gone. InternalClientError: the server has taken leave, and the driver
+# still waits for the socket to close.
+_lost_connection_errors = (
+    asyncpg.InternalClientError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    OSError,
+)
+
+
 class Database:
     """The engine and its session factories; one a process."""
 
@@ -100,7 +110,8 @@ class Database:
                 yield session
             return
         await self._refresh_statistics(table)
-        async with self.writers.begin() as session:
+        # Not `begin()`: there is nothing to commit.
+        async with self.writers() as session:
             await forget_plans(session)
             await session.execute(text("SET LOCAL enable_seqscan = off"))
             yield session
@@ -222,7 +233,7 @@ def is_disconnect(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None) or ""
         return error.connection_invalidated or state.startswith(("08", "57P"))
-    return isinstance(error, OSError | TimeoutError | DisconnectionError)
+    return isinstance(error, (TimeoutError, DisconnectionError, *_lost_connection_errors))
 
 
 async def run_in_transaction(
@@ -364,7 +375,7 @@ def as_sqlalchemy(error: Exception, statement: str) -> Exception:
         return IntegrityError(statement, None, error)
     if isinstance(error, asyncpg.DataError):
         return DataError(statement, None, error)
-    if isinstance(error, asyncpg.PostgresConnectionError | asyncpg.InterfaceError | OSError):
+    if isinstance(error, _lost_connection_errors):
         return OperationalError(statement, None, error, connection_invalidated=True)
     if isinstance(error, asyncpg.PostgresError | sqlite3.Error):
         return OperationalError(statement, None, error)

@@ -20,7 +20,7 @@ class Registry:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def insert(self, table_name: str, **values: Any) -> Any:
+    async def insert(self, table_name: str, /, **values: Any) -> Any:
         """Inserts one row as given and returns its `id` (or None where the table has none)."""
         table = tables[table_name]
         async with self._database.engine.begin() as connection:

@@ -12,10 +12,8 @@ from enum import StrEnum
 from typing import Any, Protocol
 from uuid import UUID
 
-import asyncpg
 import orjson
 from asgi_correlation_id import correlation_id
-from sqlalchemy.exc import OperationalError
 
 from app.database import Database, as_sqlalchemy, forget_plans, sqlite_timestamp
 from app.instances import cascade_postgresql, cascade_sqlite
@@ -104,9 +102,6 @@ class _PostgresqlProgram:
                 _call, order.instance_id, order.mode.value, order.force, order.revision, expected,
                 self._durable or settles, order.batch_id, correlation_id.get(),
             )  # fmt: skip
-        except asyncpg.InternalClientError as error:
-            # The server has taken leave, and asyncpg still waits for the socket to close.
-            raise OperationalError(_call, None, error, connection_invalidated=True) from error
         except Exception as error:
             raise as_sqlalchemy(error, cascade_postgresql.FUNCTION_NAME) from error
         return Attempted(
