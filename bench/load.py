@@ -23,6 +23,7 @@ class Connection(asyncio.Protocol):
     """One keep-alive connection; one request at a time."""
 
     def __init__(self) -> None:
+        self.is_open = True
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._expected: int | None = None
@@ -63,6 +64,7 @@ class Connection(asyncio.Protocol):
             self._answered.set_result(None)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.is_open = False
         if self._is_waiting():
             assert self._answered is not None
             self._answered.set_exception(error or ConnectionResetError("the server closed the connection"))
@@ -159,6 +161,8 @@ async def _ask(
     port: int, path: str, rate: float, idle: list[Connection], commands: asyncio.Queue[str]
 ) -> Sequence[float]:
     seconds: list[float] = []
+    # The server closes those that idle for some seconds.
+    idle[:] = [each for each in idle if each.is_open] or [await Connection.open(port)]
 
     async def one() -> None:
         connection = idle.pop() if idle else await Connection.open(port)

@@ -92,7 +92,7 @@ def dependents(
 ) -> Iterator[str]:
     """`rows` rows in every table below each instance (`statistics_rows` in the two statistics tables)."""
     day = "DATE '2020-01-01' + n" if kind == POSTGRESQL else "date('2020-01-01', '+' || n || ' days')"
-    key = f"(i * {_KEYS_PER_INSTANCE} + n)"
+    key = f"(i * CAST({_KEYS_PER_INSTANCE} AS bigint) + n)"
     for table, (columns, values) in _BELOW.items():
         each = statistics_rows if statistics_rows is not None and table in STATISTICS_TABLES else rows
         ids = _numbers(kind, first_id, first_id + count - 1, name="i")

@@ -257,7 +257,6 @@ class Server:
         )  # fmt: skip
         self._log = self._directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)
 
     def __enter__(self) -> Self:
         command = [
@@ -279,9 +278,11 @@ class Server:
     def request(self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json") -> bytes:
         """The answer's body, whole. Raises RequestFailed unless the status is a success."""
         headers = {} if body is None else {"Content-Type": media_type}
-        self._connection.request(method, path, body, headers)
-        answer = self._connection.getresponse()
-        content = answer.read()
+        # A connection each: the server closes one that idles for some seconds.
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)) as connection:
+            connection.request(method, path, body, headers)
+            answer = connection.getresponse()
+            content = answer.read()
         if answer.status >= 300:
             raise RequestFailed(f"{method} {path}: {answer.status} {content[:2000]!r}\n{self._logged()}")
         return content
@@ -316,13 +317,12 @@ class Server:
                 self.request("GET", "/health/ready")
                 return
             except OSError:
-                self._connection.close()
+                pass
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RequestFailed(f"the server did not start\n{self._logged()}")
             time.sleep(0.05)
 
     def _stop(self) -> None:
-        self._connection.close()
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             try:

@@ -9,10 +9,12 @@ is looked up again, the rows that another writer took are `failed`, and the rest
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 from uuid import UUID, uuid4
 
 import structlog
@@ -34,6 +36,8 @@ from app.instances.settlement import Decisions, Known, OnExisting, Owner, Settle
 from app.spaces.service import SpaceService
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _batch_evidence = Evidence("batch", None)
 _error_by_fault: dict[FileFault, type[AppError]] = {
@@ -172,7 +176,7 @@ class InstanceBatchCreationService:
         owners = {endpoint: Owner(key, names[key]) for endpoint, key in others.items() if key in names}
         return Known(ids, owners, batch.credential_ids, stored)
 
-    async def _chunks(self, frames: Path) -> AsyncIterator[list[GoodRow | BadRow]]:
+    async def _chunks(self, frames: Path) -> AsyncGenerator[list[GoodRow | BadRow], None]:
         """The judged rows again, in chunks, with a turn for others after each frame."""
         rows: list[GoodRow | BadRow] = []
         with await asyncio.to_thread(frames.open, "rb") as file:
@@ -206,8 +210,10 @@ class InstanceBatchCreationService:
         if batch.request.atomic:
             return await self._written_at_once(batch)
         report = batch.report()
-        async for rows in self._chunks(batch.frames):
-            await report.add(batch.in_order(rows, await self._apply(batch, batch.writable(rows))))
+        # The next rows are read while the database loads these.
+        async with aclosing(_one_ahead(self._chunks(batch.frames))) as chunks:
+            async for rows in chunks:
+                await report.add(batch.in_order(rows, await self._apply(batch, batch.writable(rows))))
         await self._record_afterwards(batch, report)
         return report
 
@@ -333,6 +339,19 @@ def _evidence_of(outcomes: Sequence[RowOutcome]) -> Evidence | None:
         if outcome.status in (RowStatus.CREATED, RowStatus.UPDATED):
             return Evidence("instance", outcome.instance_id)
     return None
+
+
+async def _one_ahead(source: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """The source's items; each is made while the one before it is being used."""
+    upcoming = asyncio.ensure_future(anext(source, None))
+    try:
+        while (item := await upcoming) is not None:
+            upcoming = asyncio.ensure_future(anext(source, None))
+            yield item
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)
+        await source.aclose()
 
 
 def _not_written(row: GoodRow, message: str) -> RowOutcome:

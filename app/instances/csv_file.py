@@ -5,9 +5,10 @@ The delimiter is the one under which the first line holds most of the known colu
 
 import csv
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from app.errors import cut
 
@@ -87,8 +88,7 @@ def detect_delimiter(header: str, known_columns: Collection[str]) -> str:
     return max(DELIMITERS, key=found)
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """One CSV record: its first line as an editor counts, and its cells, or why it could not be read."""
 
     line: int
@@ -98,7 +98,7 @@ class Record:
     def without_trailing_blanks(self) -> "Record":
         """As a header: spreadsheets leave empty cells behind the last column."""
         named = [number for number, cell in enumerate(self.cells, 1) if cell.strip()]
-        return replace(self, cells=self.cells[: max(named, default=0)])
+        return self._replace(cells=self.cells[: max(named, default=0)])
 
 
 def read_records(lines: Iterator[str], delimiter: str) -> Iterator[Record]:
