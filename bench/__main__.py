@@ -1,7 +1,7 @@
 """`make bench`: measures the service against floors, on both databases, in one run.
 
-    make bench
-    python -m bench --only create --database postgresql --rounds 5 --quick
+make bench
+python -m bench --only create --database postgresql --rounds 5 --quick
 """
 
 import argparse
@@ -27,7 +27,7 @@ def _create(databases: Databases, report: Report, *, quick: bool) -> None:
 
 
 def _delete(databases: Databases, report: Report, *, quick: bool) -> None:
-    few, wide = ((300,), 10) if quick else ((1_000, 10_000), 30)
+    few, wide = ((300,), 10) if quick else ((1_000, 10_000), 50)
     fleets = [*(delete.Fleet(count) for count in few), delete.Fleet(wide, delete.WIDE_ROWS)]
     delete.measure(databases, report, fleets)
 
@@ -69,9 +69,13 @@ def _leave(number: int, frame: FrameType | None) -> None:
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--only", action="append", choices=list(_measurements), help="measure this; can be repeated")
-    parser.add_argument("--database", action="append", choices=list(_databases), help="measure on this; can be repeated")
+    parser.add_argument(
+        "--database", action="append", choices=list(_databases), help="measure on this; can be repeated"
+    )
     parser.add_argument("--rounds", type=int, help=f"by default {ROUNDS}, or {QUICK_ROUNDS} with --quick")
     parser.add_argument("--quick", action="store_true", help="fewer rounds of less, to see that everything works")
     parser.add_argument("--seed", type=int, default=1, help="of the shuffled order")

@@ -150,7 +150,9 @@ def _good_rows(file: bytes) -> list[GoodRow]:
         source, frames = Path(directory) / "fleet.csv", Path(directory) / "frames"
         source.write_bytes(file)
         judge_file(source, frames)
-        return [row for line in frames.read_bytes().splitlines() for row in read_frame(line) if isinstance(row, GoodRow)]
+        return [
+            row for line in frames.read_bytes().splitlines() for row in read_frame(line) if isinstance(row, GoodRow)
+        ]
 
 
 def _prepared(kind: str, rows: Sequence[GoodRow], *, first_id: int) -> Prepared:

@@ -308,9 +308,7 @@ def _delete_one(connection: sqlite3.Connection, instance_id: int, batch_id: str)
     connection.execute("COMMIT")
 
 
-def _note(
-    connection: sqlite3.Connection, subject: tuple[Any, ...], batch_id: str, changes: dict[str, Any]
-) -> None:
+def _note(connection: sqlite3.Connection, subject: tuple[Any, ...], batch_id: str, changes: dict[str, Any]) -> None:
     connection.execute(
         f"INSERT INTO audit_events ({_AUDIT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 'succeeded', ?, ?, ?)",
         (sqlite_timestamp(datetime.now(UTC)), *subject, batch_id, REQUEST_ID, json.dumps(changes)),

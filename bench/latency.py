@@ -73,7 +73,7 @@ def _case(databases: Databases, load: Load, percentile: int) -> Case:
     return Case(
         measurement="latency of a list",
         database=databases.kind,
-        name=f"p{percentile} while {load.imported:,} are created or {load.deleted:,} deleted",
+        name=f"p{percentile}; {load.imported:,} created, {load.deleted:,} deleted",
         baseline=IDLE,
         unit="ms",
         targets=TARGETS if percentile == 99 else {},

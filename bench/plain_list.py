@@ -23,7 +23,9 @@ from bench.cursors import cursor_after
 PATH = "/plain/instances"
 
 router = APIRouter()
-Instance.__mapper__.add_property("tags", relationship(Tag, secondary=InstanceTag.__table__, lazy="raise", viewonly=True))
+Instance.__mapper__.add_property(
+    "tags", relationship(Tag, secondary=InstanceTag.__table__, lazy="raise", viewonly=True)
+)
 
 
 class PlainInstance(InstanceBody):

@@ -20,6 +20,7 @@ from bench.servers import Databases, Server
 LIST = "/api/v1/instances?limit=50"
 SORTS = ("id", "name", "-created_at")
 FIRST = "first page"
+SLOWEST = "slowest of those at 25, 50, 75 and 99 %"
 DEPTHS = (0.25, 0.5, 0.75, 0.99)
 REQUESTS_PER_PAGE = 40
 PAGE_TARGET = Target(3.0)
@@ -37,7 +38,7 @@ def measure_pages(databases: Databases, report: Report, *, stored: int) -> None:
     with Server(databases.copy(template)) as server:
         for sort in SORTS:
             paths = {FIRST: f"{LIST}&sort={sort}"}
-            paths |= {f"{depth:.0%} in": _path_at(databases, sort, int(stored * depth)) for depth in DEPTHS}
+            paths |= {f"{depth:.0%}": _path_at(databases, sort, int(stored * depth)) for depth in DEPTHS}
             databases.checkpoint()
             rounds = uvloop.run(_page_rounds(server.port, report, paths))
             case = Case(
@@ -46,7 +47,7 @@ def measure_pages(databases: Databases, report: Report, *, stored: int) -> None:
                 name=f"of {stored:,}, by {sort}",
                 baseline=FIRST,
                 unit="ms",
-                targets=dict.fromkeys(paths.keys() - {FIRST}, PAGE_TARGET),
+                targets={SLOWEST: PAGE_TARGET},
             )
             report.add(case, rounds)
 
@@ -66,7 +67,7 @@ def _moment(stored: datetime | str) -> datetime:
 
 
 async def _page_rounds(port: int, report: Report, paths: dict[str, str]) -> Rounds:
-    """Medians, in milliseconds, of every path's requests, in shuffled order."""
+    """Medians, in milliseconds, of the first page's requests and of the slowest other's, asked for in shuffled order."""
     connection = await Connection.open(port)
     rounds = []
     for path in paths.values():
@@ -76,7 +77,8 @@ async def _page_rounds(port: int, report: Report, paths: dict[str, str]) -> Roun
         seconds: dict[str, list[float]] = {name: [] for name in paths}
         for name in report.shuffled([*paths] * REQUESTS_PER_PAGE):
             seconds[name].append(await timed(connection, paths[name]))
-        rounds.append({name: median(each) * 1000 for name, each in seconds.items()})
+        first, *others = (median(seconds[name]) * 1000 for name in paths)
+        rounds.append({FIRST: first, SLOWEST: max(others)})
     connection.close()
     return rounds
 

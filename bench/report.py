@@ -90,7 +90,7 @@ class Report:
         self._about |= facts
 
     def say(self, what: str) -> None:
-        self._console.print(f"[dim]{datetime.now():%H:%M:%S}  {what}[/dim]", highlight=False)
+        self._console.print(f"[dim]{datetime.now(UTC):%H:%M:%S}  {what}[/dim]", highlight=False)
 
     def compare(self, case: Case, variants: Variants, rounds: int | None = None) -> None:
         """Runs every variant once a round, in shuffled order, and adds the case's lines. Each returns its figure."""
@@ -113,7 +113,9 @@ class Report:
         self._write()
 
     def show(self) -> None:
-        table = Table(title="Muster's benchmarks", caption=self._caption(), title_justify="left", caption_justify="left")
+        table = Table(
+            title="Muster's benchmarks", caption=self._caption(), title_justify="left", caption_justify="left"
+        )
         for heading in ("what", "database", "case", "variant"):
             table.add_column(heading, overflow="fold")
         for heading in ("median", "ratio", "target", ""):
