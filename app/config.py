@@ -32,6 +32,7 @@ class Settings(BaseSettings):
 
     batch_chunk_rows: int = Field(5_000, ge=1)
     batch_connections: int = Field(8, ge=1)
+    import_connections: int = Field(2, ge=1)
     deletion_connections: int = Field(4, ge=1)
     judge_processes: int = Field(1, ge=0)
 

@@ -50,7 +50,7 @@ SQLITE_CACHE_KIBIBYTES = 64 * 1024
 # 32 MiB of log before it is copied back into the file; by default 4 MiB, which a bulk load fills with every chunk.
 SQLITE_CHECKPOINT_PAGES = 8_000
 TRANSIENT_ATTEMPTS = 3
-TURN_ROWS = 250
+TURN_ROWS = 100
 # After a lost connection a batch goes on after these pauses: a restart of the database takes seconds.
 RECONNECT_SECONDS = (0.5, 1.0, 2.0, 4.0)
 # deadlock_detected, serialization_failure, lock_not_available: the same transaction can succeed when run again.

@@ -116,7 +116,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _wire_instances(app: FastAPI, judge: FileJudge) -> None:
     settings, database, box = app.state.settings, app.state.database, app.state.secret_box
     lifetime = timedelta(seconds=settings.plan_token_seconds)
-    app.state.batch_creation = InstanceBatchCreationService(database, judge, settings.batch_chunk_rows)
+    app.state.batch_creation = InstanceBatchCreationService(
+        database, judge, chunk_rows=settings.batch_chunk_rows, connections=settings.import_connections
+    )
     app.state.batch_deletion = InstanceBatchDeletionService(
         database, plan, PlanTokens(box, lifetime), connections=settings.deletion_connections
     )

@@ -21,7 +21,8 @@ import uvloop
 
 from app.database import sqlite_timestamp
 from app.instances.batch_repository import VALUE_COLUMNS
-from app.instances.csv_rows import GoodRow, judge_file, read_frame
+from app.instances.csv_rows import judge_file
+from app.instances.judged_rows import GoodRow, read_frame
 from bench.report import Case, Report, Target
 from bench.rows import TAGS, csv_file
 from bench.seed import POSTGRESQL, registry

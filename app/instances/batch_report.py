@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from app.database import TURN_ROWS
-from app.instances.csv_rows import RowError
+from app.instances.judged_rows import RowError
 from app.models.audit import AuditOutcome
 
 

@@ -8,7 +8,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from app.errors import ParameterError, problem_responses
 from app.fields import ResourceId
-from app.instances.batch_creation import CreationRequest, InstanceBatchCreationService
+from app.instances.batch_creation import InstanceBatchCreationService
 from app.instances.batch_deletion import InstanceBatchDeletionService
 from app.instances.batch_schemas import (
     BatchCreateReport,
@@ -18,6 +18,7 @@ from app.instances.batch_schemas import (
     PrecheckBody,
     PrecheckReport,
 )
+from app.instances.creation_batch import CreationRequest
 from app.instances.deletion_batch import DeletionRequest
 from app.instances.settlement import OnExisting
 from app.instances.uploads import UploadDirectory

@@ -12,7 +12,7 @@ from app.database import forget_plans, reserve_ids
 from app.instances import batch_repository as repository
 from app.instances.batch_report import RowOutcome, RowStatus
 from app.instances.batch_repository import VALUE_COLUMNS, StoredInstance
-from app.instances.csv_rows import GoodRow, RowError
+from app.instances.judged_rows import GoodRow, RowError
 from app.instances.settlement import endpoint_of
 from app.models.base import utc_now
 from app.tags.service import TagService

@@ -3,8 +3,7 @@
 Steps, in order:
 1. detect the encoding (csv_encoding) and the delimiter (csv_file), check the header;
 2. read records one by one, check every cell by the rules in fields, collect all errors of a row;
-3. write the judged rows to a file of frames, one JSON array of rows a line, so that the reader in the event loop
-   takes them in small pieces and the memory needed does not grow with the file;
+3. write the judged rows to a file for the event loop (judged_rows);
 4. tell which names and endpoints occur more than once, so that only these need to be followed when claims are settled
    (a row that the database refuses claims nothing, so this cannot be settled here).
 """
@@ -16,10 +15,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 from zlib import crc32
-
-import orjson
 
 from app.errors import cut
 from app.instances import fields
@@ -35,6 +32,7 @@ from app.instances.csv_file import (
     require_text,
 )
 from app.instances.fields import FieldError
+from app.instances.judged_rows import write_frames
 from app.models.instance import DatabaseType
 
 REQUIRED_COLUMNS = ("name", "db_type", "host")
@@ -50,43 +48,7 @@ COLUMNS = (
     "is_active",
     "deletion_protection",
 )
-FRAME_ROWS = 500
 MAX_HEADER_CELLS = 1_000
-
-
-class RowError(NamedTuple):
-    """Why a row is refused: the column, one of the contract's codes, what to do, and the offending value (cut)."""
-
-    column: str | None
-    code: str
-    message: str
-    value: str | None = None
-
-
-# A named tuple: a hundred thousand of them are made, and a frozen dataclass takes four times as long to make.
-class GoodRow(NamedTuple):
-    """A row whose every cell is acceptable, with normalised values."""
-
-    line: int
-    name: str
-    db_type: str
-    host: str
-    port: int
-    endpoint_key: str
-    database_name: str | None
-    description: str | None
-    environment: str
-    sync_policy: str
-    is_active: bool
-    deletion_protection: bool
-    credential: str | None
-    tags: tuple[str, ...]
-
-
-class BadRow(NamedTuple):
-    line: int
-    name: str | None
-    errors: tuple[RowError, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +85,7 @@ def judge_file(source: Path, frames: Path, encoding: str = "auto", ignore_unknow
             header = header.without_trailing_blanks()
         judge = RowJudge(len(header.cells), _column_positions(header, ignore_unknown_columns))
         with frames.open("wb") as output:
-            for frame in _framed(judge.judge(record) for record in records):
-                output.write(orjson.dumps(frame))
-                output.write(b"\n")
+            write_frames(output, (judge.judge(record) for record in records))
     if judge.rows == 0:
         raise FileRefused(FileFault.EMPTY, "the file has a header but no rows")
     return JudgedFile(
@@ -138,35 +98,12 @@ def judge_file(source: Path, frames: Path, encoding: str = "auto", ignore_unknow
     )
 
 
-def read_frame(line: bytes) -> list[GoodRow | BadRow]:
-    """The rows of one line of the frames file, in the order of the upload."""
-    rows: list[GoodRow | BadRow] = []
-    for values in orjson.loads(line):
-        if len(values) == 3:
-            rows.append(BadRow(values[0], values[1], tuple(RowError(*error) for error in values[2])))
-        else:
-            values[-1] = tuple(values[-1])
-            rows.append(GoodRow._make(values))
-    return rows
-
-
 def _first_line(text: TextIO) -> str:
     """The first line that is not blank; cut, because a file without line breaks is one line."""
     while line := text.readline(64 * 1024):
         if line.strip():
             return line.strip("\r\n" + BYTE_ORDER_MARK)
     return ""
-
-
-def _framed(rows: Iterator[tuple[object, ...]]) -> Iterator[list[tuple[object, ...]]]:
-    frame: list[tuple[object, ...]] = []
-    for row in rows:
-        frame.append(row)
-        if len(frame) == FRAME_ROWS:
-            yield frame
-            frame = []
-    if frame:
-        yield frame
 
 
 def _repeated(fingerprints: "array[int]") -> frozenset[int]:
@@ -228,7 +165,7 @@ class RowJudge:
         self.endpoint_fingerprints = array("L")
         self._header_cells = header_cells
         remembered = lru_cache(maxsize=10_000)
-        rule_by_column: dict[str, Callable[[str], object]] = {
+        rule_by_column: dict[str, Callable[[str], Any]] = {
             "name": fields.name,
             "db_type": remembered(fields.db_type),
             "host": fields.host,
@@ -243,7 +180,7 @@ class RowJudge:
             "deletion_protection": remembered(fields.deletion_protection),
         }
         # A column that the file lacks is read as the empty cell that is put behind every row: position -1.
-        self._rules = tuple((column, position_by_column.get(column, -1), rule_by_column[column]) for column in COLUMNS)
+        self._cells = tuple((rule_by_column[column], position_by_column.get(column, -1)) for column in COLUMNS)
         self._name_position = position_by_column["name"]
 
     def judge(self, record: Record) -> tuple[object, ...]:
@@ -251,30 +188,41 @@ class RowJudge:
         self.rows += 1
         if record.unreadable is not None:
             return record.line, None, [(None, "invalid_format", record.unreadable, None)]
+        cells = list(map(str.strip, record.cells))
+        if "'" in "".join(cells):
+            cells = [restored(cell) for cell in cells]
         errors: list[tuple[str | None, str, str, str | None]] = []
-        cells = self._fitted(record.cells, errors)
-        values: list[Any] = []
-        for column, position, rule in self._rules:
-            text = cells[position]
+        if len(cells) != self._header_cells:
+            errors = self._fit(cells)
+        # The empty cell of the columns that the file lacks.
+        cells.append("")
+        if not errors:
+            # Nearly every row is good; only another one is worth the trouble of finding all of its errors.
             try:
-                values.append(rule(text))
-            except FieldError as error:
-                errors.append((column, error.code, error.message, cut(text)))
-                values.append(None)
-        if errors:
-            return record.line, cut(cells[self._name_position]) or None, errors
-        return self._good(record.line, *values)
+                return self._good(record.line, *[rule(cells[position]) for rule, position in self._cells])
+            except FieldError:
+                pass
+        errors += self._errors(cells)
+        return record.line, cut(cells[self._name_position]) or None, errors
 
-    def _fitted(self, cells: list[str], errors: list[tuple[str | None, str, str, str | None]]) -> list[str]:
-        """The trimmed cells, one for each of the header's, and an empty one at the end."""
-        fitted = [restored(text) if (text := cell.strip())[:1] == "'" else text for cell in cells]
-        surplus = [cell for cell in fitted[self._header_cells :] if cell]
-        if surplus:
-            message = f"the row has {len(cells)} cells, the header {self._header_cells}"
-            errors.append((None, "too_many_cells", message, cut(surplus[0])))
-        del fitted[self._header_cells :]
-        fitted.extend([""] * (self._header_cells + 1 - len(fitted)))
-        return fitted
+    def _fit(self, cells: list[str]) -> list[tuple[str | None, str, str, str | None]]:
+        """Cuts or fills the row to as many cells as the header has, and tells of what it held beyond them."""
+        found = len(cells)
+        surplus = next(filter(None, cells[self._header_cells :]), None)
+        del cells[self._header_cells :]
+        cells.extend([""] * (self._header_cells - len(cells)))
+        if surplus is None:
+            return []
+        return [(None, "too_many_cells", f"the row has {found} cells, the header {self._header_cells}", cut(surplus))]
+
+    def _errors(self, cells: list[str]) -> list[tuple[str | None, str, str, str | None]]:
+        errors: list[tuple[str | None, str, str, str | None]] = []
+        for column, (rule, position) in zip(COLUMNS, self._cells, strict=True):
+            try:
+                rule(cells[position])
+            except FieldError as error:
+                errors.append((column, error.code, error.message, cut(cells[position])))
+        return errors
 
     def _good(
         self,

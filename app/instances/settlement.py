@@ -13,7 +13,8 @@ from app.errors import cut
 from app.instances import fields
 from app.instances.batch_report import RowOutcome, RowStatus
 from app.instances.batch_repository import StoredInstance
-from app.instances.csv_rows import BadRow, GoodRow, JudgedFile, RowError, fingerprint
+from app.instances.csv_rows import JudgedFile, fingerprint
+from app.instances.judged_rows import BadRow, GoodRow, RowError
 from app.models.instance import DatabaseType
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from app.instances.csv_file import FileRefused
-from app.instances.csv_rows import BadRow, GoodRow, JudgedFile, judge_file, read_frame
+from app.instances.csv_rows import JudgedFile, judge_file
+from app.instances.judged_rows import BadRow, GoodRow, read_frame
 
 HEADER = "name,db_type,host,description\n"
 

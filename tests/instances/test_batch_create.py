@@ -225,7 +225,9 @@ class TestAudit:
             client, csv_of(*(f"a{n},pg,h{n},t" for n in range(4)), "bad,pg,,", columns="name,db_type,host,tags")
         )
         events = await audited(database)
-        created = [event for event in events if event.action == "instance:create"]
+        created = sorted(
+            (event for event in events if event.action == "instance:create"), key=lambda event: str(event.resource_name)
+        )
         assert [(event.resource_name, event.resource_id) for event in created] == [
             (f"a{n}", report.id_of(n + 2)) for n in range(4)
         ]

@@ -19,7 +19,8 @@ from tests.instances.importing import csv_of, import_csv, instances, problem, ro
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"batch_chunk_rows": 3})
+    """One chunk at a time, so that a test can say which are written before the one that fails."""
+    return settings.model_copy(update={"batch_chunk_rows": 3, "import_connections": 1})
 
 
 class TransientFault(Exception):

@@ -23,7 +23,8 @@ Rival = Callable[[], Awaitable[object]]
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"batch_chunk_rows": 3})
+    """One chunk at a time, so that the rival comes before all of them."""
+    return settings.model_copy(update={"batch_chunk_rows": 3, "import_connections": 1})
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.instances.csv_file import FileFault
-from app.instances.csv_rows import BadRow, GoodRow
+from app.instances.judged_rows import BadRow, GoodRow
 from tests.instances.judging import HEADER, described, judge, refusal
 
 
@@ -27,7 +27,7 @@ class TestType:
         [
             b"\x89PNG\r\n\x1a\n" + bytes(32),
             b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600),
-            gzip.compress(HEADER.encode()),
+            gzip.compress(HEADER.encode(), mtime=0),
             b"%PDF-1.7\n",
             b"SQLite format 3\x00" + bytes(100),
             b"PK\x05\x06" + bytes(18),

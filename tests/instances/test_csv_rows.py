@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.instances.csv_file import FileFault, FileRefused
-from app.instances.csv_rows import COLUMNS, BadRow, GoodRow
+from app.instances.csv_rows import COLUMNS
+from app.instances.judged_rows import BadRow, GoodRow
 from tests.instances.judging import judge, refusal
 
 REQUIRED = "name,db_type,host"

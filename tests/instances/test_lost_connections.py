@@ -85,7 +85,8 @@ def database_url(crashes: Crashes) -> str:
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"batch_chunk_rows": CHUNK_ROWS})
+    """One chunk at a time, so that a test can say which are written before the crash."""
+    return settings.model_copy(update={"batch_chunk_rows": CHUNK_ROWS, "import_connections": 1})
 
 
 def after_writing_chunk(number: int, act: Callable[[], Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +129,7 @@ async def require_agreement(client: httpx.AsyncClient, database: Database, repor
     created = {item["name"]: item["instance_id"] for item in report.body["items"] if item["status"] == "created"}
     assert {name: item["id"] for name, item in (await instances(client)).items()} == created
     events = await audited(database, "instance:create")
-    assert [(event.resource_name, event.resource_id) for event in events] == list(created.items())
+    assert sorted((event.resource_name, event.resource_id) for event in events) == sorted(created.items())
     [batch] = await audited(database, "instance:batch_create")
     assert batch.changes is not None
     assert batch.changes["counts"] == report.body["counts"]
@@ -203,6 +204,41 @@ class TestCrash:
         report = await import_csv(client, csv_of(*rows(1)))
         assert report.counts == {"rows": 1, "skipped": 1}
         assert len(await audited(database, "instance:batch_create")) == 2
+
+
+class TestCrashOfSeveralConnections:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"import_connections": 3})
+
+    @pytest.mark.parametrize("chunk", [1, 2, 3, 4])
+    async def test_before_a_commit(
+        self,
+        client: httpx.AsyncClient,
+        database: Database,
+        crashes: Crashes,
+        monkeypatch: pytest.MonkeyPatch,
+        chunk: int,
+    ) -> None:
+        monkeypatch.setattr(batch_transactions, "RECONNECT_SECONDS", (0.1,) * 300)
+        after_writing_chunk(chunk, crashes.crash, monkeypatch)
+        report = await import_csv(client, csv_of(*rows(ROWS)))
+        assert report.counts == {"rows": ROWS, "created": ROWS}
+        assert [item["name"] for item in report.body["items"]] == [f"n{number}" for number in range(ROWS)]
+        await require_agreement(client, database, report)
+
+    async def test_for_good(
+        self, client: httpx.AsyncClient, database: Database, crashes: Crashes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(batch_transactions, "RECONNECT_SECONDS", (0.05, 0.05))
+        after_writing_chunk(2, lambda: crashes.crash(for_good=True), monkeypatch)
+        report = await import_csv(client, csv_of(*rows(ROWS)))
+        assert report.counts["rows"] == report.counts.get("created", 0) + report.counts["failed"] == ROWS
+        await asyncio.to_thread(crashes.start)
+        created = {item["name"] for item in report.body["items"] if item["status"] == "created"}
+        assert set(await instances(client)) == created
+        again = await import_csv(client, csv_of(*rows(ROWS)))
+        assert again.counts["created"] == ROWS - len(created)
 
 
 class TestAbsence:
