@@ -10,11 +10,15 @@ write: for work that is one statement, such as deleting one instance. On SQLite 
 import asyncio
 import random
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from datetime import UTC, datetime
+from threading import Thread
 from typing import Annotated, Any, TypeVar
+from weakref import WeakSet
 
+import aiosqlite
 import asyncpg
 import orjson
 import structlog
@@ -49,6 +53,8 @@ SQLITE_BUSY_TIMEOUT_MILLISECONDS = 10_000
 SQLITE_CACHE_KIBIBYTES = 64 * 1024
 # 32 MiB of log before it is copied back into the file; by default 4 MiB, which a bulk load fills with every chunk.
 SQLITE_CHECKPOINT_PAGES = 8_000
+# How long to wait, when the database is closed, for threads of its connections that have not ended.
+THREAD_END_SECONDS = 5.0
 TRANSIENT_ATTEMPTS = 3
 TURN_ROWS = 100
 # After a lost connection a batch goes on after these pauses: a restart of the database takes seconds.
@@ -78,8 +84,9 @@ class Database:
         # asyncio.Lock is fair, SQLite's own busy handler is not.
         self._writer_lock = asyncio.Lock()
         if self.is_sqlite:
-            self.engine = _sqlite_engine(url, settings, writes=True)
-            self.read_engine = _sqlite_engine(url, settings, writes=False)
+            self._connection_threads: WeakSet[Thread] = WeakSet()
+            self.engine = _sqlite_engine(url, settings, self._connection_threads, writes=True)
+            self.read_engine = _sqlite_engine(url, settings, self._connection_threads, writes=False)
             _serialize_writers(self.engine, self._writer_lock)
         else:
             self.engine = _postgresql_engine(url, settings)
@@ -140,6 +147,7 @@ class Database:
         await self.engine.dispose()
         if self.is_sqlite:
             await self.read_engine.dispose()
+            await asyncio.to_thread(_join, list(self._connection_threads))
 
 
 def _postgresql_engine(url: str, settings: Settings) -> AsyncEngine:
@@ -165,7 +173,21 @@ def _postgresql_engine(url: str, settings: Settings) -> AsyncEngine:
     return engine
 
 
-def _sqlite_engine(url: str, settings: Settings, *, writes: bool) -> AsyncEngine:
+def _join(threads: Iterable[Thread]) -> None:
+    """Waits for them; connections that were abandoned when they were cancelled still report to the event loop."""
+    deadline = time.monotonic() + THREAD_END_SECONDS
+    for thread in threads:
+        thread.join(max(0, deadline - time.monotonic()))
+
+
+def _sqlite_engine(url: str, settings: Settings, threads: WeakSet[Thread], *, writes: bool) -> AsyncEngine:
+    def connect(*args: Any, **options: Any) -> aiosqlite.Connection:
+        connection = aiosqlite.connect(*args, **options)
+        # As SQLAlchemy does it: a connection that nobody closed does not keep the process alive.
+        connection._thread.daemon = True
+        threads.add(connection._thread)
+        return connection
+
     engine = create_async_engine(
         url,
         pool_size=settings.pool_size,
@@ -175,7 +197,11 @@ def _sqlite_engine(url: str, settings: Settings, *, writes: bool) -> AsyncEngine
         pool_use_lifo=True,
         # Nothing is begun on a reader, so nothing needs to be rolled back when it returns to the pool.
         pool_reset_on_return="rollback" if writes else None,
-        connect_args={"timeout": SQLITE_BUSY_TIMEOUT_MILLISECONDS / 1000, "isolation_level": None},
+        connect_args={
+            "timeout": SQLITE_BUSY_TIMEOUT_MILLISECONDS / 1000,
+            "isolation_level": None,
+            "async_creator_fn": connect,
+        },
     )
 
     @event.listens_for(engine.sync_engine, "connect")
