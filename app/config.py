@@ -2,6 +2,7 @@
 
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -25,6 +26,17 @@ class Settings(BaseSettings):
     connect_timeout_seconds: float = Field(10.0, gt=0)
 
     secret_key: SecretStr | None = None
+    token_key: SecretStr | None = None
+    audit_key: SecretStr | None = None
+
+    admin_password: SecretStr | None = None
+    access_token_seconds: int = Field(900, ge=1)
+    refresh_token_seconds: int = Field(7 * 24 * 3600, ge=1)
+
+    trusted_proxies: str = ""
+    allowed_hosts: str = "*"
+    cors_origins: str = ""
+    rate_limits: Literal["on", "off"] = "on"
 
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
     max_ids: int = Field(10_000, ge=1)

@@ -40,7 +40,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DataError, DBAPIError, DisconnectionError, IntegrityError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from app.config import Settings
@@ -66,12 +66,20 @@ _transient_states = {"40P01", "40001", "55P03"}
 
 # What asyncpg raises for a connection that is gone. InternalClientError: the server has taken leave, and the driver
 # still waits for the socket to close.
-_lost_connection_errors = (
+lost_connection_errors = (
     asyncpg.InternalClientError,
     asyncpg.InterfaceError,
     asyncpg.PostgresConnectionError,
     OSError,
 )
+
+
+class ServiceSession(Session):
+    """Every session of the service, so that what holds for all of them (app.access.tenancy) has one place to be."""
+
+
+def _sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    return async_sessionmaker(engine, sync_session_class=ServiceSession, expire_on_commit=False)
 
 
 class Database:
@@ -91,9 +99,9 @@ class Database:
         else:
             self.engine = _postgresql_engine(url, settings)
             self.read_engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.writers = async_sessionmaker(self.engine, expire_on_commit=False)
-        self.statements = async_sessionmaker(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
-        self.readers = async_sessionmaker(self.read_engine, expire_on_commit=False)
+        self.writers = _sessions(self.engine)
+        self.statements = _sessions(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self.readers = _sessions(self.read_engine)
         # Batches open connections beside those of requests; unbounded, they would starve requests of the pool.
         self.batch_connections = asyncio.Semaphore(settings.batch_connections)
 
@@ -259,7 +267,7 @@ def is_disconnect(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
         state = getattr(error.orig, "sqlstate", None) or ""
         return error.connection_invalidated or state.startswith(("08", "57P"))
-    return isinstance(error, (TimeoutError, DisconnectionError, *_lost_connection_errors))
+    return isinstance(error, (TimeoutError, DisconnectionError, *lost_connection_errors))
 
 
 async def run_in_transaction(
@@ -401,7 +409,7 @@ def as_sqlalchemy(error: Exception, statement: str) -> Exception:
         return IntegrityError(statement, None, error)
     if isinstance(error, asyncpg.DataError):
         return DataError(statement, None, error)
-    if isinstance(error, _lost_connection_errors):
+    if isinstance(error, lost_connection_errors):
         return OperationalError(statement, None, error, connection_invalidated=True)
     if isinstance(error, asyncpg.PostgresError | sqlite3.Error):
         return OperationalError(statement, None, error)

@@ -11,6 +11,9 @@
     ├── Conflict 25016 (409)
     ├── PreconditionFailed 25017 (412)
     ├── Blocked 25018 (409)
+    ├── NotAuthenticated 25020 (401)
+    ├── Forbidden 25020 (403)
+    ├── TooManyRequests 25022 (429, Retry-After)
     ├── FileTypeNotAccepted 25100 (415)
     ├── FileUnparsable 25200 (422)
     ├── FileEmpty 25300 (422)
@@ -114,6 +117,26 @@ class Blocked(AppError):
     status, code, title = 409, 25018, "Blocked"
 
 
+class NotAuthenticated(AppError):
+    """Nobody has signed in, or with something that is worth nothing (any more)."""
+
+    status, code, title = 401, 25020, "Not authenticated"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(AppError):
+    status, code, title = 403, 25020, "No authority"
+
+
+class TooManyRequests(AppError):
+    status, code, title = 429, 25022, "Too many requests"
+
+    def __init__(self, detail: str, retry_after_seconds: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
 class FileTypeNotAccepted(AppError):
     status, code, title = 415, 25100, "File type not accepted"
 
@@ -191,12 +214,15 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 _problem_content = {PROBLEM_MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _meaning_by_status = {
     400: "The cursor is not one of ours, or belongs to another sort (25000)",
+    401: "Not signed in, or with a token or key that is worth nothing (25020)",
+    403: "The permission that this call needs is missing (25020)",
     404: "Not found (25013), or no such space (25015)",
     409: "Conflict: name or endpoint taken, or the state does not allow it (25016, 25018)",
     412: "Precondition failed: the ETag or the plan token is stale (25017)",
     413: "The body is too large (25000)",
     415: "The file's type is not accepted (25100)",
     422: "A value is not accepted (25000), or the file cannot be judged (25200, 25300)",
+    429: "Too many requests; try again after Retry-After seconds (25022)",
     503: "The database is not available; try again after Retry-After seconds (25010)",
 }
 
@@ -264,6 +290,7 @@ def _reason(error: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 
 _by_status: dict[int, type[AppError]] = {
+    403: Forbidden,
     404: NotFound,
     409: Conflict,
     412: PreconditionFailed,
@@ -353,7 +380,7 @@ def _with_problems(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[s
             schemas.pop(unused, None)
         for path in document["paths"].values():
             for operation in path.values():
-                _document_problems(operation["responses"])
+                _document_problems(operation["responses"], is_guarded="x-permission" in operation)
         return document
 
     return documented
@@ -365,7 +392,9 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
     return schema
 
 
-def _document_problems(responses: dict[str, Any]) -> None:
+def _document_problems(responses: dict[str, Any], *, is_guarded: bool) -> None:
+    for status in (401, 403, 429) if is_guarded else ():
+        responses.setdefault(str(status), _documented(_meaning_by_status[status]))
     if PROBLEM_MEDIA_TYPE not in responses.get("422", _documented(""))["content"]:
         responses["422"] = _documented(_meaning_by_status[422])
     responses.setdefault("default", _documented("Any other problem"))

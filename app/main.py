@@ -15,7 +15,13 @@ from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.access.documentation import document_security
+from app.access.gate import Gate
+from app.access.identities import Identities
+from app.access.listener import keep_listening
+from app.access.tokens import open_access_tokens
 from app.body_limit import BodyLimitMiddleware
+from app.call_middleware import CallMiddleware
 from app.capacity.retention import StatisticsRetention, keep_removing
 from app.config import Settings
 from app.credentials.encryption import open_secret_box
@@ -73,14 +79,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         judge = FileJudge(settings.judge_processes)
         app.state.uploads = UploadDirectory(settings.data_dir)
         app.state.uploads.prepare()
+        _wire_access(app)
         _wire_instances(app, judge)
         _settle_garbage_collector()
         retention = StatisticsRetention(database, settings.statistics_retention_days)
         try:
-            async with _in_background(keep_removing(retention, settings.retention_interval_seconds)):
+            async with (
+                _in_background(keep_removing(retention, settings.retention_interval_seconds)),
+                _in_background(keep_listening(settings, app.state.identities)),
+            ):
                 yield
         finally:
             judge.close()
+            await app.state.identities.close()
             await database.dispose()
 
     # The documentation page brings its own scripts: a machine that databases are managed from is often cut off.
@@ -92,12 +103,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
+    app.add_middleware(CallMiddleware)
     app.add_middleware(
         CorrelationIdMiddleware,
         header_name="X-Request-ID",
         validator=lambda value: _request_id.fullmatch(value) is not None,
     )
     install_error_handlers(app)
+    document_security(app)
     Instrumentator(excluded_handlers=["/metrics", "/health/.*"]).instrument(app).expose(
         app, tags=["Health"], summary="Metrics for Prometheus"
     )
@@ -111,6 +124,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(api)
     app.include_router(health_router)
     return app
+
+
+def _wire_access(app: FastAPI) -> None:
+    settings, database = app.state.settings, app.state.database
+    app.state.tokens = open_access_tokens(settings)
+    app.state.identities = Identities(database, app.state.tokens)
+    app.state.gate = Gate(app.state.identities)
 
 
 def _wire_instances(app: FastAPI, judge: FileJudge) -> None:

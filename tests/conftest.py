@@ -23,6 +23,7 @@ from app.database import Database
 from app.main import create_app
 from tests.factories import Registry
 from tests.postgres_server import PostgresServer
+from tests.signing_in import signed_in_as
 
 ROOT = Path(__file__).parent.parent
 _postgres: PostgresServer | None = None
@@ -101,10 +102,28 @@ async def app(settings: Settings) -> AsyncIterator[FastAPI]:
         yield application
 
 
-@pytest.fixture
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+def client_of(app: FastAPI, headers: dict[str, str] | None = None) -> httpx.AsyncClient:
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://muster.test") as client:
+    return httpx.AsyncClient(transport=transport, base_url="http://muster.test", headers=headers)
+
+
+@pytest.fixture
+async def stranger(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that has not signed in."""
+    async with client_of(app) as client:
+        yield client
+
+
+@pytest.fixture
+async def admin(registry: Registry) -> int:
+    """The id of a user who may do everything."""
+    return await registry.user(role="admin")
+
+
+@pytest.fixture
+async def client(app: FastAPI, admin: int) -> AsyncIterator[httpx.AsyncClient]:
+    """A client that is signed in as an administrator."""
+    async with client_of(app, await signed_in_as(app, admin)) as client:
         yield client
 
 

@@ -1,6 +1,6 @@
 """Rows with valid parents, so that a test states only what it checks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import Database
 from app.models import Base
+from app.models.role import Role
 from app.models.space import Space
 
 tables = Base.metadata.tables
@@ -34,6 +35,33 @@ class Registry:
 
     async def space(self, name: str | None = None) -> int:
         return await self.insert("spaces", name=name or f"space-{next(_numbers)}")
+
+    async def role(self, name: str | None = None, permissions: Collection[str] = ()) -> int:
+        role_id = await self.insert("roles", name=name or f"role-{next(_numbers)}")
+        for permission in permissions:
+            await self.insert("role_permissions", role_id=role_id, permission=permission)
+        return int(role_id)
+
+    async def role_id(self, name: str) -> int:
+        async with self._database.read_engine.connect() as connection:
+            return (await connection.execute(select(Role.id).where(Role.name == name))).scalar_one()
+
+    async def user(
+        self, name: str | None = None, *, role: str | None = None, space_id: int | None = None, **values: Any
+    ) -> int:
+        """A user whose password opens nothing, with a role in a space, or everywhere."""
+        defaults = {"username": name or f"user-{next(_numbers)}", "password_hash": "!", "is_active": True}
+        user_id = await self.insert("users", **defaults | values)
+        if role is not None:
+            await self.grant(user_id, await self.role_id(role), space_id)
+        return int(user_id)
+
+    async def grant(self, user_id: int, role_id: int, space_id: int | None = None) -> None:
+        await self.insert("role_grants", user_id=user_id, role_id=role_id, space_id=space_id)
+
+    async def user_session(self, user_id: int, **values: Any) -> int:
+        expires_at = datetime.now(UTC) + timedelta(days=1)
+        return int(await self.insert("user_sessions", **{"user_id": user_id, "expires_at": expires_at} | values))
 
     async def instance(self, **values: Any) -> int:
         number = next(_numbers)

@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
 
-_values = {"errors", "pagination", "fields", "preconditions"}
-_foundation = {"config", "database", *_values}
+_values = {"errors", "pagination", "fields", "preconditions", "caller"}
+_foundation = {"config", "database", "key_file", *_values}
 _access = {*_foundation, "models"}
 _audit = {*_access, "access"}
 _users = {*_audit, "audit"}
@@ -25,14 +25,15 @@ _named = {*_spaces, "spaces"}
 _instances = {*_named, "tags", "credentials"}
 _known = {*_instances, "instances"}
 _synced = {*_known, "inventory", "capacity", "classifications"}
-_everything = {*_synced, "syncs", "databases", "health", "logs", "migration", "body_limit", "main", "commands"}
+_process = {"logs", "migration", "body_limit", "call_middleware"}
+_everything = {*_synced, *_process, "syncs", "databases", "health", "main", "commands"}
 
 MAY_IMPORT: Mapping[str, set[str]] = {
     "config": set(),
     "errors": set(),
     "pagination": set(),
     "database": {"config"},
-    "models": set(),
+    "models": {"caller"},
     "access": _access,
     "audit": _audit,
     "operations": _audit,
@@ -46,7 +47,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "classifications": _known,
     "syncs": _synced,
     "databases": _synced,
-    "health": {*_foundation, "operations"},
+    "health": {*_foundation, "access", "operations"},
     # Composition roots; the commands are what `cli` consists of.
     "main": _everything - {"main", "commands"},
     "worker": _everything - {"main", "commands"},
@@ -56,6 +57,10 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "fields": {"errors", "pagination"},
     "preconditions": {"errors"},
     "body_limit": {"errors"},
+    # Who is calling is a fact about the process's present work, like the time: it needs nothing of ours.
+    "caller": set(),
+    "call_middleware": {"caller"},
+    "key_file": set(),
     "logs": set(),
     "migration": set(),
 }

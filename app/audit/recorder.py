@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 import orjson
-from asgi_correlation_id import correlation_id
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.audit.context import CONTEXT_COLUMNS, current_context
 from app.database import dialect_name, insert_rows, stored_timestamp
 from app.models.audit import AuditEvent, AuditOutcome
 from app.models.base import table_of, utc_now
@@ -23,7 +23,7 @@ _bulk_columns = (
     "resource_name",
     "outcome",
     "batch_id",
-    "request_id",
+    *CONTEXT_COLUMNS,
     "changes",
 )
 
@@ -51,8 +51,8 @@ async def record(session: AsyncSession, entry: AuditEntry) -> None:
             resource_name=entry.resource_name,
             outcome=entry.outcome,
             batch_id=entry.batch_id,
-            request_id=correlation_id.get(),
             changes=entry.changes,
+            **current_context()._asdict(),
         )
     )
 
@@ -60,7 +60,7 @@ async def record(session: AsyncSession, entry: AuditEntry) -> None:
 async def record_many(session: AsyncSession, entries: Iterable[AuditEntry]) -> None:
     """The same for many entries, as one bulk load."""
     occurred_at = stored_timestamp(session, utc_now())
-    request_id = correlation_id.get()
+    context = current_context()
     # SQLite keeps a UUID as 32 hexadecimal digits, which is SQLAlchemy's portable form.
     keeps_uuid = dialect_name(session) == "postgresql"
     await insert_rows(
@@ -77,7 +77,7 @@ async def record_many(session: AsyncSession, entries: Iterable[AuditEntry]) -> N
                 entry.resource_name,
                 entry.outcome.value,
                 entry.batch_id if keeps_uuid or entry.batch_id is None else entry.batch_id.hex,
-                request_id,
+                *context,
                 None if entry.changes is None else orjson.dumps(entry.changes).decode(),
             )
             for entry in entries

@@ -4,6 +4,8 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 
+from app.access.permissions import Permission
+from app.access.routing import GuardedRoute, requires
 from app.credentials.encryption import SecretBox
 from app.credentials.records import CredentialFilter, CredentialValues
 from app.credentials.schemas import Credential, CredentialChange, CredentialCreation
@@ -14,7 +16,7 @@ from app.fields import ResourceId, SearchText
 from app.pagination import Page, PageQuery
 from app.preconditions import IfMatch, etag
 
-router = APIRouter(prefix="/credentials", tags=["Credentials"])
+router = APIRouter(prefix="/credentials", tags=["Credentials"], route_class=GuardedRoute)
 
 
 async def get_secret_box(request: Request) -> SecretBox:
@@ -26,7 +28,12 @@ async def get_secret_box(request: Request) -> SecretBox:
 Box = Annotated[SecretBox, Depends(get_secret_box)]
 
 
-@router.get("", summary="List credentials", responses=problem_responses(400, 404, 503))
+@router.get(
+    "",
+    summary="List credentials",
+    responses=problem_responses(400, 404, 503),
+    openapi_extra=requires(Permission.CREDENTIAL_READ),
+)
 async def list_credentials(
     session: ReadSession,
     page: PageQuery,
@@ -45,6 +52,7 @@ async def list_credentials(
     description="The password is stored encrypted and never given out again: answers tell `has_password`.",
     status_code=status.HTTP_201_CREATED,
     responses=problem_responses(404, 409, 503),
+    openapi_extra=requires(Permission.CREDENTIAL_CREATE),
 )
 async def create_credential(
     session: WriteSession, box: Box, request: Request, response: Response, body: CredentialCreation
@@ -56,14 +64,24 @@ async def create_credential(
     return Credential.model_validate(credential)
 
 
-@router.get("/{credential_id}", summary="Read a credential", responses=problem_responses(404, 503))
+@router.get(
+    "/{credential_id}",
+    summary="Read a credential",
+    responses=problem_responses(404, 503),
+    openapi_extra=requires(Permission.CREDENTIAL_READ),
+)
 async def get_credential(session: ReadSession, response: Response, credential_id: ResourceId) -> Credential:
     credential = await CredentialService(session).get(credential_id)
     response.headers["ETag"] = etag(credential.revision)
     return Credential.model_validate(credential)
 
 
-@router.patch("/{credential_id}", summary="Change a credential", responses=problem_responses(404, 409, 412, 503))
+@router.patch(
+    "/{credential_id}",
+    summary="Change a credential",
+    responses=problem_responses(404, 409, 412, 503),
+    openapi_extra=requires(Permission.CREDENTIAL_UPDATE),
+)
 async def change_credential(
     session: WriteSession,
     box: Box,
@@ -84,6 +102,7 @@ async def change_credential(
     description="Refused with 409 while instances use it; deleted instances count, because they can be restored.",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problem_responses(404, 409, 412, 503),
+    openapi_extra=requires(Permission.CREDENTIAL_DELETE),
 )
 async def delete_credential(session: WriteSession, credential_id: ResourceId, if_match: IfMatch = None) -> None:
     await CredentialService(session).delete(credential_id, if_match)

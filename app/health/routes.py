@@ -7,10 +7,11 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
+from app.access.routing import GuardedRoute, public
 from app.database import Database, get_database
 from app.errors import DatabaseUnavailable
 
-router = APIRouter(prefix="/health", tags=["Health"])
+router = APIRouter(prefix="/health", tags=["Health"], route_class=GuardedRoute)
 
 
 class Health(BaseModel):
@@ -27,12 +28,16 @@ class PoolHealth(BaseModel):
     utilization: float
 
 
-@router.get("/live", summary="Is the process alive")
+@router.get("/live", summary="Is the process alive", openapi_extra=public("tells nothing but that the process answers"))
 async def live() -> Health:
     return Health(status="live")
 
 
-@router.get("/ready", summary="Can it serve: database reachable and migrated")
+@router.get(
+    "/ready",
+    summary="Can it serve: database reachable and migrated",
+    openapi_extra=public("tells nothing but whether it can serve"),
+)
 async def ready(request: Request, database: Annotated[Database, Depends(get_database)]) -> Health:
     async with database.read_engine.connect() as connection:
         current = await connection.run_sync(_current_revision)
@@ -42,7 +47,9 @@ async def ready(request: Request, database: Annotated[Database, Depends(get_data
     return Health(status="ready")
 
 
-@router.get("/pool", summary="The request connections in use")
+@router.get(
+    "/pool", summary="The request connections in use", openapi_extra=public("counts of connections, for monitoring")
+)
 async def pool(request: Request, database: Annotated[Database, Depends(get_database)]) -> PoolHealth:
     connections = database.pool
     limit = connections.size() + database.max_overflow

@@ -9,6 +9,8 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, String, Table, bindparam, delete, select, type_coerce, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access.tenancy import SPACES_CHECKED
+from app.caller import current_user_id
 from app.database import insert_rows, is_listed, listed, stored_timestamp
 from app.models.audit import AuditEvent
 from app.models.base import table_of
@@ -35,7 +37,8 @@ VALUE_COLUMNS = (
     "deletion_protection",
     "credential_id",
 )
-_inserted_columns = ("id", "space_id", *VALUE_COLUMNS, "revision", "created_at", "updated_at")
+_traced_columns = ("revision", "created_at", "updated_at", "created_by", "updated_by")
+_inserted_columns = ("id", "space_id", *VALUE_COLUMNS, *_traced_columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,8 @@ async def _ids_by(
         .scalar_subquery()
     )
     looked_up = select(wanted.c.value, found.label("id")).offset(0).subquery()
-    rows = await session.execute(select(looked_up).where(looked_up.c.id.is_not(None)))
+    statement = select(looked_up).where(looked_up.c.id.is_not(None))
+    rows = await session.execute(statement, execution_options=SPACES_CHECKED)
     return {row.value: row.id for row in rows}
 
 
@@ -133,8 +137,9 @@ async def insert_instances(
     session: AsyncSession, space_id: int, ids: Sequence[int], values: Iterable[tuple[Any, ...]], now: datetime
 ) -> None:
     """One row for each id; `values` are in the order of VALUE_COLUMNS."""
-    moment = stored_timestamp(session, now)
-    rows = ((instance_id, space_id, *row, 1, moment, moment) for instance_id, row in zip(ids, values, strict=True))
+    moment, user_id = stored_timestamp(session, now), current_user_id()
+    traced = (1, moment, moment, user_id, user_id)
+    rows = ((instance_id, space_id, *row, *traced) for instance_id, row in zip(ids, values, strict=True))
     await insert_rows(session, instances, _inserted_columns, rows)
 
 
@@ -158,7 +163,7 @@ async def update_instances(session: AsyncSession, values_by_id: Mapping[int, Map
         update(instances)
         .where(instances.c.id == bindparam("target_id"))
         .values({name: bindparam(name) for name in VALUE_COLUMNS})
-        .values(revision=instances.c.revision + 1, updated_at=now)
+        .values(revision=instances.c.revision + 1, updated_at=now, updated_by=current_user_id())
     )
     connection = await session.connection()
     await connection.execute(statement, [{"target_id": key, **values} for key, values in values_by_id.items()])

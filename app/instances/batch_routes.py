@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import Response, StreamingResponse
 
+from app.access.permissions import Permission
+from app.access.routing import GuardedRoute, requires
 from app.errors import ParameterError, problem_responses
 from app.fields import ResourceId
 from app.instances.batch_creation import InstanceBatchCreationService
@@ -23,7 +25,7 @@ from app.instances.deletion_batch import DeletionRequest
 from app.instances.settlement import OnExisting
 from app.instances.uploads import UploadDirectory
 
-router = APIRouter(prefix="/instances", tags=["Batches"])
+router = APIRouter(prefix="/instances", tags=["Batches"], route_class=GuardedRoute)
 
 
 def _creation(request: Request) -> InstanceBatchCreationService:
@@ -52,6 +54,7 @@ Deletion = Annotated[InstanceBatchDeletionService, Depends(batch_deletion)]
     summary="Import instances from a CSV",
     response_model=BatchCreateReport,
     responses=problem_responses(404, 409, 413, 415, 422, 503),
+    openapi_extra=requires(Permission.INSTANCE_CREATE),
 )
 async def batch_create(
     creation: Annotated[InstanceBatchCreationService, Depends(_creation)],
@@ -81,6 +84,7 @@ async def batch_create(
     summary="See what a deletion would remove, and what blocks it",
     response_model=PrecheckReport,
     responses=problem_responses(413, 503),
+    openapi_extra=requires(Permission.INSTANCE_DELETE),
 )
 async def precheck(request: Request, deletion: Deletion, body: PrecheckBody) -> Response:
     """Changes nothing. `plan_token` makes a deletion do what is shown here, or nothing."""
@@ -93,6 +97,7 @@ async def precheck(request: Request, deletion: Deletion, body: PrecheckBody) -> 
     summary="Delete instances",
     response_model=BatchDeleteReport,
     responses=problem_responses(412, 413, 503),
+    openapi_extra=requires(Permission.INSTANCE_DELETE),
 )
 async def batch_delete(request: Request, deletion: Deletion, body: BatchDeletion) -> Response:
     """Each instance in a transaction of its own: what blocks or breaks one stops no other.

@@ -12,6 +12,7 @@ from sqlalchemy import ClauseElement, ColumnElement, literal_column, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.audit.context import CONTEXT_COLUMNS
 from app.instances.cascade import Blocker, DeletionMode, InstanceCascadeDeletionPlan, Step, plan
 
 FUNCTION_NAME = "muster_delete_instance"
@@ -27,6 +28,7 @@ def delete_function(plan: InstanceCascadeDeletionPlan) -> str:
         blockers=",\n".join(f"        '{each.code}', {_blocker_count(each)}" for each in plan.blockers),
         forced=", ".join(f"'{blocker.code}'" for blocker in plan.blockers if blocker.can_be_forced),
         steps="\n".join(_cleared(step, counters[step.table.name]) for step in plan.steps),
+        context_columns=", ".join(CONTEXT_COLUMNS),
         counts=",\n".join(f"            '{table}', NULLIF({counter}, 0)" for table, counter in counters.items()),
     )
 
@@ -59,7 +61,7 @@ CREATE OR REPLACE FUNCTION {name}(
     p_expected_blockers text[],
     p_durable boolean,
     p_batch_id uuid,
-    p_request_id text
+    p_context jsonb
 ) RETURNS jsonb LANGUAGE plpgsql AS $function$
 DECLARE
     v_instance record;
@@ -86,7 +88,8 @@ BEGIN
     END IF;
     IF p_mode = 'soft' THEN
         UPDATE instances
-        SET deleted_at = clock_timestamp(), updated_at = clock_timestamp(), revision = revision + 1
+        SET deleted_at = clock_timestamp(), updated_at = clock_timestamp(), revision = revision + 1,
+            updated_by = (p_context->>'actor_id')::bigint
         WHERE id = p_instance_id;
     ELSE
 {steps}
@@ -96,11 +99,13 @@ BEGIN
         ));
     END IF;
     INSERT INTO audit_events (
-        occurred_at, space_id, action, resource_type, resource_id, resource_name, outcome, batch_id, request_id, changes
-    ) VALUES (
+        occurred_at, space_id, action, resource_type, resource_id, resource_name, outcome, batch_id, changes,
+        {context_columns}
+    ) SELECT
         clock_timestamp(), v_instance.space_id, 'instance:delete', 'instance', p_instance_id, v_instance.name,
-        'succeeded', p_batch_id, p_request_id, jsonb_build_object('mode', p_mode, 'rows', v_rows)
-    );
+        'succeeded', p_batch_id, jsonb_build_object('mode', p_mode, 'rows', v_rows),
+        {context_columns}
+    FROM jsonb_populate_record(NULL::audit_events, p_context);
     RETURN jsonb_build_object('status', 'deleted', 'name', v_instance.name, 'rows', v_rows);
 END
 $function$

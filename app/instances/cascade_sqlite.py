@@ -9,14 +9,16 @@ are temporary: they belong to a connection and never reach the file.
 from sqlalchemy import ClauseElement, ColumnElement, literal_column
 from sqlalchemy.dialects import sqlite
 
+from app.audit.context import CONTEXT_COLUMNS
 from app.instances.cascade import Blocker, DeletionMode, InstanceCascadeDeletionPlan, Step
 
 _instance: ColumnElement[int] = literal_column("NEW.instance_id")
+_context_columns = ", ".join(CONTEXT_COLUMNS)
 
-REQUEST = """
+REQUEST = f"""
 INSERT OR REPLACE INTO deletion_request (
-    slot, instance_id, mode, force, revision, expected_blockers, batch_id, request_id, moment
-) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)
+    slot, instance_id, mode, force, revision, expected_blockers, batch_id, moment, {_context_columns}
+) VALUES (1, ?, ?, ?, ?, ?, ?, ?, {", ".join("?" * len(CONTEXT_COLUMNS))})
 """
 OUTCOME = """
 SELECT
@@ -56,7 +58,8 @@ def _cleared(step: Step) -> str:
 
 _TEMPLATE = f"""\
 CREATE TEMP TABLE IF NOT EXISTS deletion_request (
-    slot INTEGER PRIMARY KEY, instance_id, mode, force, revision, expected_blockers, batch_id, request_id, moment
+    slot INTEGER PRIMARY KEY, instance_id, mode, force, revision, expected_blockers, batch_id, moment,
+    {_context_columns}
 );
 CREATE TEMP TABLE IF NOT EXISTS deletion_blockers (code, row_count, can_be_forced);
 CREATE TEMP TABLE IF NOT EXISTS deletion_rows (table_name, row_count);
@@ -78,10 +81,11 @@ BEGIN
         ELSE 'deleted'
     END FROM instances WHERE id = NEW.instance_id;
     INSERT INTO audit_events (
-        occurred_at, space_id, action, resource_type, resource_id, resource_name, outcome, batch_id, request_id, changes
+        occurred_at, space_id, action, resource_type, resource_id, resource_name, outcome, batch_id,
+        {_context_columns}, changes
     ) SELECT
-        NEW.moment, space_id, 'instance:delete', 'instance', instance_id, name, 'succeeded',
-        NEW.batch_id, NEW.request_id, json_object('mode', NEW.mode, 'rows', json(
+        NEW.moment, space_id, 'instance:delete', 'instance', instance_id, name, 'succeeded', NEW.batch_id,
+        {", ".join(f"NEW.{column}" for column in CONTEXT_COLUMNS)}, json_object('mode', NEW.mode, 'rows', json(
             (SELECT json_group_object(table_name, row_count) FROM deletion_rows WHERE row_count > 0)
         ))
     FROM deletion_decision WHERE status = 'deleted';
@@ -93,6 +97,7 @@ BEGIN
     UPDATE instances SET
         deleted_at = (SELECT moment FROM deletion_request),
         updated_at = (SELECT moment FROM deletion_request),
+        updated_by = (SELECT actor_id FROM deletion_request),
         revision = revision + 1
     WHERE id = NEW.instance_id;
 END;

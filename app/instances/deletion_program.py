@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
-from asgi_correlation_id import correlation_id
 
+from app.audit.context import current_context
 from app.database import Database, as_sqlalchemy, forget_plans, sqlite_timestamp
 from app.instances import cascade_postgresql, cascade_sqlite
 from app.instances.cascade import DeletionMode, plan
@@ -100,7 +100,7 @@ class _PostgresqlProgram:
             # SQLAlchemy has taught its connections to turn jsonb into Python values.
             found = await self._driver.fetchval(
                 _call, order.instance_id, order.mode.value, order.force, order.revision, expected,
-                self._durable or settles, order.batch_id, correlation_id.get(),
+                self._durable or settles, order.batch_id, orjson.dumps(current_context()._asdict()).decode(),
             )  # fmt: skip
         except Exception as error:
             raise as_sqlalchemy(error, cascade_postgresql.FUNCTION_NAME) from error
@@ -123,7 +123,7 @@ class _SqliteProgram:
         expected = None if order.expected_blockers is None else ",".join(sorted(order.expected_blockers))
         values = (
             order.instance_id, order.mode.value, order.force, order.revision, expected, order.batch_id.hex,
-            correlation_id.get(), sqlite_timestamp(utc_now()),
+            sqlite_timestamp(utc_now()), *current_context(),
         )  # fmt: skip
         try:
             async with self._database.writer_turn():

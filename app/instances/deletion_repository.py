@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import TableClause, column, delete, func, select, table, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access.tenancy import SPACES_CHECKED
 from app.database import dialect_name, is_listed
 from app.instances.cascade import DeletionMode, InstanceCascadeDeletionPlan
 from app.models.audit import AuditEvent
@@ -56,7 +57,7 @@ async def blocking(
     """By instance, the codes of what blocks it, and how many rows do; in one statement."""
     found: dict[int, dict[str, int]] = {}
     statement = plan.blocking(lambda column: is_listed(session, column, ids), mode)
-    for code, instance_id, count in await session.execute(statement):
+    for code, instance_id, count in await session.execute(statement, execution_options=SPACES_CHECKED):
         found.setdefault(instance_id, {})[code] = count
     return found
 

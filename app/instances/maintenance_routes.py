@@ -6,10 +6,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.access.permissions import Permission
+from app.access.routing import GuardedRoute, requires
 from app.errors import problem_responses
 from app.instances.orphans import OrphanService
 
-router = APIRouter(prefix="/maintenance", tags=["Maintenance"])
+router = APIRouter(prefix="/maintenance", tags=["Maintenance"], route_class=GuardedRoute)
 
 
 class OrphansInTable(BaseModel):
@@ -61,13 +63,23 @@ def _orphans(request: Request) -> OrphanService:
 Orphans = Annotated[OrphanService, Depends(_orphans)]
 
 
-@router.get("/orphans", summary="Rows whose instance does not exist", responses=problem_responses(503))
+@router.get(
+    "/orphans",
+    summary="Rows whose instance does not exist",
+    responses=problem_responses(503),
+    openapi_extra=requires(Permission.MAINTENANCE_READ, everywhere=True),
+)
 async def report_orphans(orphans: Orphans) -> OrphanReport:
     """Per table, whether or not the table is in the deletion plan. Tables without orphans are left out."""
     return OrphanReport.model_validate(await orphans.report())
 
 
-@router.post("/orphans/clean", summary="Remove what the report showed", responses=problem_responses(412, 503))
+@router.post(
+    "/orphans/clean",
+    summary="Remove what the report showed",
+    responses=problem_responses(412, 503),
+    openapi_extra=requires(Permission.MAINTENANCE_CLEAN, everywhere=True),
+)
 async def clean_orphans(orphans: Orphans, body: Cleaning) -> CleaningReport:
     """Refused with 412 when the orphans are not those of the report any more."""
     return CleaningReport.model_validate(await orphans.clean(body.token))

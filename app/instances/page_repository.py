@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Dialect, Select, func, select
+from sqlalchemy import ColumnElement, Dialect, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access import tenancy
 from app.database import fetch_rows, sqlite_timestamp
 from app.instances.records import InstanceFilter, InstancePage, InstanceRecord
 from app.instances.selection import FilterShape, conditions, instances, parameters, records, tag_names
@@ -30,8 +31,11 @@ async def page(session: AsyncSession, wanted: InstanceFilter, sort: str, request
     """Raises ParameterError for a sort that is not offered, InvalidCursor for a cursor that is not ours."""
     ordering = Sort.parse(sort, _sortable)
     dialect = session.get_bind().dialect
-    statement = _compiled(dialect, FilterShape.of(wanted), sort, request.cursor is not None)
+    is_restricted = tenancy.is_restricted()
+    statement = _compiled(dialect, FilterShape.of(wanted), sort, request.cursor is not None, is_restricted)
     values = parameters(wanted) | ordering.parameters(request)
+    if is_restricted:
+        values[tenancy.PARAMETER] = tenancy.parameter(dialect.name)
     rows = await fetch_rows(session, statement.sql, statement.arguments(values))
     as_record = _from_sqlite if dialect.name == "sqlite" else _from_postgresql
     items, next_cursor = ordering.cut([as_record(row) for row in rows], request)
@@ -57,15 +61,21 @@ class _CompiledPage:
 
 
 @lru_cache(maxsize=MAX_COMPILED_SHAPES)
-def _compiled(dialect: Dialect, shape: FilterShape, sort: str, is_continued: bool) -> _CompiledPage:
-    statement = _statement(dialect.name, shape, Sort.parse(sort, _sortable), is_continued)
+def _compiled(
+    dialect: Dialect, shape: FilterShape, sort: str, is_continued: bool, is_restricted: bool
+) -> _CompiledPage:
+    selected = list(conditions(shape))
+    if is_restricted:
+        selected.append(tenancy.condition(dialect.name, instances.c.space_id))
+    statement = _statement(dialect.name, selected, Sort.parse(sort, _sortable), is_continued)
     compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
     bound = _bound_to_sqlite if dialect.name == "sqlite" else _bound_to_postgresql
     return _CompiledPage(compiled.string, tuple(compiled.positiontup or ()), dict(compiled.params), bound)
 
 
-def _statement(dialect: str, shape: FilterShape, ordering: Sort, is_continued: bool) -> Select[Any]:
-    selected = list(conditions(shape))
+def _statement(
+    dialect: str, selected: Sequence[ColumnElement[bool]], ordering: Sort, is_continued: bool
+) -> Select[Any]:
     if dialect != "sqlite":
         return ordering.prepare(records.where(*selected), is_continued=is_continued)
     # Where no index gives the order, SQLite sorts whole rows, tags and all, of everything that matches. Sorting ids

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
 
+from app.access.permissions import Permission
+from app.access.routing import GuardedRoute, requires
 from app.database import Database, get_database
 from app.errors import problem_responses
 from app.fields import ResourceId
@@ -15,7 +17,7 @@ from app.instances.schemas import Instance
 from app.instances.service import InstanceService
 from app.preconditions import IfMatch, etag
 
-router = APIRouter(prefix="/instances", tags=["Instances"])
+router = APIRouter(prefix="/instances", tags=["Instances"], route_class=GuardedRoute)
 
 
 @router.delete(
@@ -24,6 +26,7 @@ router = APIRouter(prefix="/instances", tags=["Instances"])
     response_model=DeletedItem,
     response_model_exclude_unset=True,
     responses=problem_responses(404, 409, 412, 503),
+    openapi_extra=requires(Permission.INSTANCE_DELETE),
 )
 async def delete_instance(
     deletion: Deletion,
@@ -41,6 +44,7 @@ async def delete_instance(
     "/{instance_id}/restore",
     summary="Undo a soft deletion",
     responses=problem_responses(404, 409, 412, 503),
+    openapi_extra=requires(Permission.INSTANCE_UPDATE),
 )
 async def restore_instance(
     database: Annotated[Database, Depends(get_database)],

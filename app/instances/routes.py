@@ -10,6 +10,8 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
+from app.access.permissions import Permission
+from app.access.routing import GuardedRoute, requires
 from app.database import Database, ReadSession, WriteSession, get_database, run_in_transaction
 from app.errors import problem_responses
 from app.fields import ResourceId, SearchText
@@ -32,7 +34,7 @@ from app.instances.tagging import InstanceTagging
 from app.pagination import Page, PageQuery
 from app.preconditions import IfMatch, IfNoneMatch, etag, is_known
 
-router = APIRouter(prefix="/instances", tags=["Instances"])
+router = APIRouter(prefix="/instances", tags=["Instances"], route_class=GuardedRoute)
 
 CSV_MEDIA_TYPE = "text/csv; charset=utf-8"
 SpaceQuery = Annotated[ResourceId | None, Query(description="Only instances of this space")]
@@ -68,6 +70,7 @@ Wanted = Annotated[InstanceFilter, Depends(_wanted)]
     summary="List instances",
     response_model=Page[Instance],
     responses=problem_responses(400, 404, 503),
+    openapi_extra=requires(Permission.INSTANCE_READ),
 )
 async def list_instances(
     session: ReadSession,
@@ -91,6 +94,7 @@ def _as_json(page: InstancePage) -> Response:
     summary="Register an instance",
     status_code=status.HTTP_201_CREATED,
     responses=problem_responses(404, 409, 503),
+    openapi_extra=requires(Permission.INSTANCE_CREATE),
 )
 async def create_instance(
     session: WriteSession, request: Request, response: Response, body: InstanceCreation
@@ -101,7 +105,12 @@ async def create_instance(
     return Instance.model_validate(created)
 
 
-@router.get("/statistics", summary="Count instances", responses=problem_responses(404, 503))
+@router.get(
+    "/statistics",
+    summary="Count instances",
+    responses=problem_responses(404, 503),
+    openapi_extra=requires(Permission.INSTANCE_READ),
+)
 async def instance_statistics(session: ReadSession, space_id: SpaceQuery = None) -> Statistics:
     return Statistics.model_validate(await InstanceService(session).statistics(space_id))
 
@@ -111,6 +120,7 @@ async def instance_statistics(session: ReadSession, space_id: SpaceQuery = None)
     summary="Export instances as CSV",
     response_class=StreamingResponse,
     responses=_csv_answer | problem_responses(404, 503),
+    openapi_extra=requires(Permission.INSTANCE_EXPORT),
 )
 async def export_instances(
     database: Annotated[Database, Depends(get_database)],
@@ -138,6 +148,7 @@ async def export_instances(
     summary="Download a CSV to fill in",
     response_class=Response,
     responses=_csv_answer | problem_responses(),
+    openapi_extra=requires(Permission.INSTANCE_READ),
 )
 async def import_template(format: CsvFormat = "csv") -> Response:
     """The header and an example row for each database type."""
@@ -154,7 +165,12 @@ async def _continued(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[
         yield piece
 
 
-@router.post("/batch-tags", summary="Add and remove tags of many instances", responses=problem_responses(413, 503))
+@router.post(
+    "/batch-tags",
+    summary="Add and remove tags of many instances",
+    responses=problem_responses(413, 503),
+    openapi_extra=requires(Permission.INSTANCE_UPDATE),
+)
 async def batch_tags(
     request: Request, database: Annotated[Database, Depends(get_database)], body: BatchTagging
 ) -> BatchTaggingReport:
@@ -172,6 +188,7 @@ async def batch_tags(
     summary="Read an instance",
     response_model=Instance,
     responses=_not_modified | problem_responses(404, 503),
+    openapi_extra=requires(Permission.INSTANCE_READ),
 )
 async def get_instance(
     session: ReadSession, response: Response, instance_id: ResourceId, if_none_match: IfNoneMatch = None
@@ -188,6 +205,7 @@ async def get_instance(
     "/{instance_id}",
     summary="Change an instance",
     responses=problem_responses(404, 409, 412, 503),
+    openapi_extra=requires(Permission.INSTANCE_UPDATE),
 )
 async def change_instance(
     session: WriteSession,

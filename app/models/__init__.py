@@ -1,6 +1,33 @@
 """The tables. Importing this package loads the whole metadata."""
 
-from app.models import audit, capacity, credential, instance, inventory, space, sync, tag
+from app.models import (
+    audit,
+    capacity,
+    credential,
+    idempotency,
+    instance,
+    inventory,
+    notification,
+    role,
+    space,
+    sync,
+    tag,
+    user,
+)
 from app.models.base import Base
 
-__all__ = ["Base", "audit", "capacity", "credential", "instance", "inventory", "space", "sync", "tag"]
+__all__ = [
+    "Base",
+    "audit",
+    "capacity",
+    "credential",
+    "idempotency",
+    "instance",
+    "inventory",
+    "notification",
+    "role",
+    "space",
+    "sync",
+    "tag",
+    "user",
+]

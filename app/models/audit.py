@@ -8,22 +8,37 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Index, String, Uuid
+from sqlalchemy import Index, Integer, String, Uuid, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Id, Json, UtcDateTime, enum_column, utc_now
+from app.models.base import Base, Id, Json, Name, UtcDateTime, enum_column, utc_now
 
 
 class AuditOutcome(StrEnum):
     SUCCEEDED = "succeeded"
     PARTIAL = "partial"
     FAILED = "failed"
+    DENIED = "denied"
 
 
 class AuditEvent(Base):
     __tablename__ = "audit_events"
     __table_args__ = (
         Index("ix_audit_events_resource_type_resource_id", "resource_type", "resource_id"),
+        # Partial, so that an entry pays for neither until it is sealed, and only while it is not.
+        Index(
+            "uq_audit_events_sequence",
+            "sequence",
+            unique=True,
+            postgresql_where=text("sequence IS NOT NULL"),
+            sqlite_where=text("sequence IS NOT NULL"),
+        ),
+        Index(
+            "ix_audit_events_id_unsealed",
+            "id",
+            postgresql_where=text("sequence IS NULL"),
+            sqlite_where=text("sequence IS NULL"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -36,5 +51,28 @@ class AuditEvent(Base):
     resource_name: Mapped[str | None] = mapped_column(String(255))
     outcome: Mapped[AuditOutcome] = mapped_column(enum_column(AuditOutcome))
     batch_id: Mapped[UUID | None] = mapped_column(Uuid, doc="Shared by a batch's own entry and those of its items")
+    actor_id: Mapped[int | None] = mapped_column(Id, doc="User id; null for the service itself and for strangers")
+    actor_name: Mapped[str | None] = mapped_column(Name, doc="As it was then")
+    api_key_prefix: Mapped[str | None] = mapped_column(String(16))
+    client_address: Mapped[str | None] = mapped_column(String(64))
+    method: Mapped[str | None] = mapped_column(String(16))
+    path: Mapped[str | None] = mapped_column(String(500))
+    status: Mapped[int | None] = mapped_column(Integer, doc="The HTTP status of the answer, if all went well after")
+    duration_ms: Mapped[int | None] = mapped_column(Integer, doc="From the request's begin until this was written")
     request_id: Mapped[str | None] = mapped_column(String(64))
     changes: Mapped[dict[str, Any] | None] = mapped_column(Json, doc="before and after, or counts; never a secret")
+    sequence: Mapped[int | None] = mapped_column(Id, doc="Its place in the sealed chain; null until it is sealed")
+    seal: Mapped[str | None] = mapped_column(String(64), doc="HMAC-SHA256 over the seal before it and this row")
+
+
+class AuditAnchor(Base):
+    """Where the chain begins after retention has removed its oldest part: the last removed entry's place and seal."""
+
+    __tablename__ = "audit_anchors"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    sequence: Mapped[int] = mapped_column(Id)
+    seal: Mapped[str] = mapped_column(String(64))
+    removed: Mapped[int] = mapped_column(Integer, doc="How many entries went")
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

@@ -3,10 +3,12 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Enum, Integer, MetaData, String, Table, func
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Enum, ForeignKey, Integer, MetaData, String, Table, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
+
+from app.caller import current_user_id
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -66,6 +68,23 @@ class Timestamped:
     updated_at: Mapped[datetime] = mapped_column(
         UtcDateTime, default=utc_now, onupdate=utc_now, server_default=func.now()
     )
+
+
+class Traced:
+    """Who made and last changed a row, by user id; null for the service itself, and once the user is deleted.
+
+    Not foreign keys: these would be looked up for every row that an import writes. Instead a trigger on `users` sets
+    them to null; a test compares what it covers with the tables that have these columns.
+    """
+
+    created_by: Mapped[int | None] = mapped_column(Id, default=current_user_id)
+    updated_by: Mapped[int | None] = mapped_column(Id, default=current_user_id, onupdate=current_user_id)
+
+
+class OwnedBySpace:
+    """Rows of a tenant: whoever may not see the space sees none of them (app.access.tenancy)."""
+
+    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id", ondelete="RESTRICT"))
 
 
 Name = String(100)

@@ -2,10 +2,10 @@
 
 from enum import StrEnum
 
-from sqlalchemy import ForeignKey, Index, Integer, String, Text
+from sqlalchemy import Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Id, Name, Timestamped, enum_column
+from app.models.base import Base, Id, Name, OwnedBySpace, Timestamped, Traced, enum_column
 
 
 class CredentialType(StrEnum):
@@ -14,7 +14,7 @@ class CredentialType(StrEnum):
     API = "api"
 
 
-class Credential(Timestamped, Base):
+class Credential(OwnedBySpace, Traced, Timestamped, Base):
     __tablename__ = "credentials"
     __table_args__ = (
         Index("uq_credentials_space_id_name", "space_id", "name", unique=True),
@@ -22,7 +22,6 @@ class Credential(Timestamped, Base):
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id", ondelete="RESTRICT"))
     name: Mapped[str] = mapped_column(Name)
     type: Mapped[CredentialType] = mapped_column(enum_column(CredentialType))
     username: Mapped[str | None] = mapped_column(String(255))

@@ -6,7 +6,7 @@ from enum import StrEnum
 from sqlalchemy import ForeignKey, Index, Integer, String, false, text, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Id, Name, Timestamped, UtcDateTime, enum_column
+from app.models.base import Base, Id, Name, OwnedBySpace, Timestamped, Traced, UtcDateTime, enum_column
 
 
 class DatabaseType(StrEnum):
@@ -36,7 +36,7 @@ class SyncPolicy(StrEnum):
 _not_deleted = text("deleted_at IS NULL")
 
 
-class Instance(Timestamped, Base):
+class Instance(OwnedBySpace, Traced, Timestamped, Base):
     """A registered server.
 
     Name and endpoint are unique in the space among instances that are not deleted. `endpoint_key` is the normalised
@@ -72,7 +72,6 @@ class Instance(Timestamped, Base):
     )
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id", ondelete="RESTRICT"))
     name: Mapped[str] = mapped_column(Name)
     db_type: Mapped[DatabaseType] = mapped_column(enum_column(DatabaseType))
     host: Mapped[str] = mapped_column(String(255))
@@ -89,5 +88,3 @@ class Instance(Timestamped, Base):
     last_connected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revision: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
-    created_by: Mapped[int | None] = mapped_column(Id, doc="User id; null for a call without identity")
-    updated_by: Mapped[int | None] = mapped_column(Id, doc="User id; null for a call without identity")

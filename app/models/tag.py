@@ -3,15 +3,14 @@
 from sqlalchemy import ForeignKey, Index, Integer, String
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Id, Name, Timestamped
+from app.models.base import Base, Id, Name, OwnedBySpace, Timestamped, Traced
 
 
-class Tag(Timestamped, Base):
+class Tag(OwnedBySpace, Traced, Timestamped, Base):
     __tablename__ = "tags"
     __table_args__ = (Index("uq_tags_space_id_name", "space_id", "name", unique=True), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id", ondelete="RESTRICT"))
     name: Mapped[str] = mapped_column(Name)
     color: Mapped[str | None] = mapped_column(String(7), doc="#rrggbb")
     description: Mapped[str | None] = mapped_column(String(500))

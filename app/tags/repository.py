@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, literal, select, upd
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access.tenancy import SPACES_CHECKED
 from app.database import dialect_name, is_listed, listed
 from app.models.base import table_of
 from app.models.instance import Instance
@@ -77,7 +78,7 @@ async def lock_carriers(session: AsyncSession, tag_id: int) -> None:
     """Locks the instances that carry the tag, in order of id, as every writer of several instances does."""
     carrying = select(InstanceTag.instance_id).where(InstanceTag.tag_id == tag_id)
     locked = select(Instance.id).where(Instance.id.in_(carrying)).order_by(Instance.id).with_for_update().subquery()
-    await session.execute(select(func.count()).select_from(locked))
+    await session.execute(select(func.count()).select_from(locked), execution_options=SPACES_CHECKED)
 
 
 async def unlink(session: AsyncSession, tag_id: int, limit: int) -> list[Carrier]:

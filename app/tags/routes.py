@@ -4,6 +4,8 @@ from typing import Annotated, cast
 
 from fastapi import APIRouter, Query, Request, Response, status
 
+from app.access.permissions import Permission
+from app.access.routing import GuardedRoute, requires
 from app.database import ReadSession, WriteSession
 from app.errors import problem_responses
 from app.fields import ResourceId, SearchText
@@ -13,10 +15,12 @@ from app.tags.records import TagFilter, TagValues
 from app.tags.schemas import Tag, TagChange, TagCreation
 from app.tags.service import TagService
 
-router = APIRouter(prefix="/tags", tags=["Tags"])
+router = APIRouter(prefix="/tags", tags=["Tags"], route_class=GuardedRoute)
 
 
-@router.get("", summary="List tags", responses=problem_responses(400, 404, 503))
+@router.get(
+    "", summary="List tags", responses=problem_responses(400, 404, 503), openapi_extra=requires(Permission.TAG_READ)
+)
 async def list_tags(
     session: ReadSession,
     page: PageQuery,
@@ -34,6 +38,7 @@ async def list_tags(
     summary="Create a tag",
     status_code=status.HTTP_201_CREATED,
     responses=problem_responses(404, 409, 503),
+    openapi_extra=requires(Permission.TAG_CREATE),
 )
 async def create_tag(session: WriteSession, request: Request, response: Response, body: TagCreation) -> Tag:
     tag = await TagService(session).create(body.space_id, cast("TagValues", body.model_dump(exclude={"space_id"})))
@@ -42,14 +47,24 @@ async def create_tag(session: WriteSession, request: Request, response: Response
     return Tag.model_validate(tag)
 
 
-@router.get("/{tag_id}", summary="Read a tag", responses=problem_responses(404, 503))
+@router.get(
+    "/{tag_id}",
+    summary="Read a tag",
+    responses=problem_responses(404, 503),
+    openapi_extra=requires(Permission.TAG_READ),
+)
 async def get_tag(session: ReadSession, response: Response, tag_id: ResourceId) -> Tag:
     tag = await TagService(session).get(tag_id)
     response.headers["ETag"] = etag(tag.revision)
     return Tag.model_validate(tag)
 
 
-@router.patch("/{tag_id}", summary="Change a tag", responses=problem_responses(404, 409, 412, 503))
+@router.patch(
+    "/{tag_id}",
+    summary="Change a tag",
+    responses=problem_responses(404, 409, 412, 503),
+    openapi_extra=requires(Permission.TAG_UPDATE),
+)
 async def change_tag(
     session: WriteSession, response: Response, tag_id: ResourceId, body: TagChange, if_match: IfMatch = None
 ) -> Tag:
@@ -63,6 +78,7 @@ async def change_tag(
     summary="Delete a tag",
     status_code=status.HTTP_204_NO_CONTENT,
     responses=problem_responses(404, 409, 412, 503),
+    openapi_extra=requires(Permission.TAG_DELETE),
 )
 async def delete_tag(
     session: WriteSession,

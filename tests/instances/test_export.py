@@ -18,6 +18,7 @@ from app.instances import export, repository
 from app.instances.csv_cells import neutralized, restored
 from app.models.instance import DatabaseType, Instance
 from tests.factories import Registry
+from tests.signing_in import signed_in_as
 
 URL = "/api/v1/instances/export"
 TEMPLATE_URL = "/api/v1/instances/import-template"
@@ -237,8 +238,9 @@ class TestManyRows:
         assert (rows[0]["description"], rows[-1]["description"]) == ("", "changed")
 
     async def test_an_error_on_the_way_breaks_the_connection(
-        self, app: FastAPI, registry: Registry, monkeypatch: pytest.MonkeyPatch
+        self, app: FastAPI, registry: Registry, admin: int, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        headers = await signed_in_as(app, admin)
         for _ in range(8):
             await registry.instance()
         reading, calls = repository.exported_after, 0
@@ -257,7 +259,7 @@ class TestManyRows:
             messages.append(message)
 
         with pytest.raises(RuntimeError, match="response already started"):
-            await app(http_scope(URL), receive_nothing, send)
+            await app(http_scope(URL, headers), receive_nothing, send)
         assert messages[0]["type"] == "http.response.start"
         # Without the last, empty piece a server cuts the connection, and no client takes the file for complete.
         assert all(message["more_body"] for message in messages[1:])
@@ -277,7 +279,8 @@ async def receive_nothing() -> dict[str, Any]:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def http_scope(path: str) -> dict[str, Any]:
+def http_scope(path: str, headers: dict[str, str]) -> dict[str, Any]:
+    sent = {"host": "muster.test", **headers}
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -288,7 +291,7 @@ def http_scope(path: str) -> dict[str, Any]:
         "raw_path": path.encode(),
         "query_string": b"",
         "root_path": "",
-        "headers": [(b"host", b"muster.test")],
+        "headers": [(name.lower().encode(), value.encode()) for name, value in sent.items()],
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 80),
     }

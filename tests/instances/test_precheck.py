@@ -15,6 +15,7 @@ from app.config import Settings
 from app.database import Database
 from app.instances.batch_deletion import InstanceBatchDeletionService
 from app.main import create_app
+from tests.conftest import client_of
 from tests.factories import Registry
 from tests.instances.fleet import (
     BELOW,
@@ -27,6 +28,7 @@ from tests.instances.fleet import (
     running_sync,
     statuses,
 )  # fmt: skip
+from tests.signing_in import signed_in_as
 
 URL = "/api/v1/instances/batch-delete"
 
@@ -241,12 +243,13 @@ class TestExpiry:
 
 class TestAnotherServer:
     @pytest.fixture
-    async def other(self, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
+    async def other(self, settings: Settings, admin: int) -> AsyncIterator[httpx.AsyncClient]:
         application = create_app(settings)
-        async with application.router.lifespan_context(application):
-            transport = httpx.ASGITransport(application)
-            async with httpx.AsyncClient(transport=transport, base_url="http://other.test") as client:
-                yield client
+        async with (
+            application.router.lifespan_context(application),
+            client_of(application, await signed_in_as(application, admin)) as client,
+        ):
+            yield client
 
     async def test_with_the_same_key_accepts_the_token(
         self, client: httpx.AsyncClient, other: httpx.AsyncClient, database: Database

@@ -58,7 +58,7 @@ class TestCreate:
         assert answer.headers["ETag"] == '"1"'
         assert (await client.get(answer.headers["Location"])).json() == instance
 
-    async def test_sets_the_defaults(self, client: httpx.AsyncClient, registry: Registry) -> None:
+    async def test_sets_the_defaults(self, client: httpx.AsyncClient, registry: Registry, admin: int) -> None:
         instance = await created(client)
         assert {key: instance[key] for key in instance if key not in ("id", "created_at", "updated_at")} == {
             "space_id": await registry.default_space(),
@@ -78,8 +78,8 @@ class TestCreate:
             "last_connected_at": None,
             "deleted_at": None,
             "revision": 1,
-            "created_by": None,
-            "updated_by": None,
+            "created_by": admin,
+            "updated_by": admin,
         }
         assert instance["created_at"].endswith("Z")
 

@@ -128,7 +128,7 @@ class TestIfMatch:
 class TestRestore:
     @pytest.mark.parametrize("is_active", [True, False])
     async def test_brings_it_back_as_it_was(
-        self, client: httpx.AsyncClient, registry: Registry, is_active: bool
+        self, client: httpx.AsyncClient, registry: Registry, admin: int, is_active: bool
     ) -> None:
         instance_id = await registry.instance(is_active=is_active)
         before = (await client.get(f"{URL}/{instance_id}")).json()
@@ -137,7 +137,7 @@ class TestRestore:
         assert (answer.status_code, answer.headers["ETag"]) == (200, '"3"')
         restored = answer.json()
         assert restored["updated_at"] > before["updated_at"]
-        assert restored == before | {"revision": 3, "updated_at": restored["updated_at"]}
+        assert restored == before | {"revision": 3, "updated_at": restored["updated_at"], "updated_by": admin}
 
     async def test_keeps_the_rows_below(
         self, client: httpx.AsyncClient, database: Database, registry: Registry

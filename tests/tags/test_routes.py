@@ -382,7 +382,7 @@ class TestDocuments:
     async def test_every_problem_is_documented_as_one(self, client: httpx.AsyncClient) -> None:
         document = (await client.get("/openapi.json")).json()
         responses = document["paths"]["/api/v1/tags/{tag_id}"]["patch"]["responses"]
-        assert responses.keys() == {"200", "404", "409", "412", "422", "503", "default"}
+        assert responses.keys() == {"200", "401", "403", "404", "409", "412", "422", "429", "503", "default"}
         for status, response in responses.items():
             media_type = "application/json" if status == "200" else "application/problem+json"
             assert list(response["content"]) == [media_type]
