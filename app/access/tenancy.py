@@ -12,9 +12,9 @@ import orjson
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    ClauseElement,
     ColumnElement,
     Delete,
-    Executable,
     FromClause,
     Join,
     Select,
@@ -71,7 +71,7 @@ def _restrict(state: ORMExecuteState) -> None:
         raise UnrestrictedStatement(str(statement))
 
 
-def _names_owned_table(statement: Executable) -> bool:
+def _names_owned_table(statement: ClauseElement) -> bool:
     return any(isinstance(part, Table) and part.name in _owned for part in visitors.iterate(statement))
 
 
