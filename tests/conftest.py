@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -84,7 +85,9 @@ def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
         return
     name = f"test_{uuid4().hex}"
     server = os.environ["MUSTER_TEST_POSTGRES"]
-    asyncio.run(execute_on(server.format("postgres"), f"CREATE DATABASE {name} TEMPLATE template_muster"))
+    asyncio.run(
+        execute_on(server.format("postgres"), f"CREATE DATABASE {name} TEMPLATE template_muster STRATEGY FILE_COPY")
+    )
     yield server.format(name)
     asyncio.run(execute_on(server.format("postgres"), f"DROP DATABASE {name} WITH (FORCE)"))
 
@@ -92,12 +95,26 @@ def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def settings(database_url: str, tmp_path: Path) -> Settings:
     """Files are judged in a thread: starting a process for each test would cost more than the test."""
-    return Settings(database_url=database_url, data_dir=tmp_path, judge_processes=0, log_level="WARNING")
+    return Settings(
+        database_url=database_url,
+        data_dir=tmp_path,
+        judge_processes=0,
+        log_level="WARNING",
+        allowed_hosts="muster.test",
+        rate_limits="off",
+    )
+
+
+@cache
+def _application(settings: Settings) -> FastAPI:
+    """One for all tests whose settings differ in nothing but where data is: making it takes longer than most tests."""
+    return create_app(settings)
 
 
 @pytest.fixture
 async def app(settings: Settings) -> AsyncIterator[FastAPI]:
-    application = create_app(settings)
+    application = _application(settings.model_copy(update={"database_url": None, "data_dir": Path()}))
+    application.state.settings = settings
     async with application.router.lifespan_context(application):
         yield application
 

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 START_SECONDS = 30
+MEMORY_BYTES = 4 * 1024**3
 
 
 def free_port() -> int:
@@ -19,12 +20,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _memory() -> Path | None:
+    """Where files are kept in memory, if there is plenty of room (in a container there often is not).
+
+    A database for each test is hundreds of files, made and deleted again: after some thousands of them ext4 searches
+    long for each new one, which took half of the suite's time.
+    """
+    shared = Path("/dev/shm")
+    has_room = shared.is_dir() and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free >= MEMORY_BYTES
+    return shared if has_room else None
+
+
 class PostgresServer:
     """One cluster in a temporary directory, on 127.0.0.1, without a password; not durable unless `fsync` is asked."""
 
     def __init__(self, *, fsync: bool = False) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="muster-postgres-"))
-        self.data = self.directory / "data"
+        self.storage = Path(tempfile.mkdtemp(prefix="muster-postgres-", dir=_memory()))
+        self.data = self.storage / "data"
         self.port = free_port()
         self._fsync = "on" if fsync else "off"
         self._process: subprocess.Popen[bytes] | None = None
@@ -36,7 +49,8 @@ class PostgresServer:
         assert package.origin is not None
         self._binaries = Path(package.origin).parent / "pginstall" / "bin"
         if self._user is not None:
-            os.chown(self.directory, pwd.getpwnam(self._user).pw_uid, -1)
+            for directory in (self.directory, self.storage):
+                os.chown(directory, pwd.getpwnam(self._user).pw_uid, -1)
             self._binaries = self._reachable(self._binaries)
         self._run(
             "initdb",
@@ -86,6 +100,8 @@ class PostgresServer:
             "synchronous_commit": self._fsync,
             "full_page_writes": self._fsync,
             "max_connections": 300,
+            "min_wal_size": "64MB",
+            "max_wal_size": "256MB",
             "log_min_messages": "FATAL",
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
@@ -115,4 +131,5 @@ class PostgresServer:
 
     def remove(self) -> None:
         self.stop(immediately=True)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        for directory in (self.directory, self.storage):
+            shutil.rmtree(directory, ignore_errors=True)
