@@ -5,6 +5,7 @@ at each reconnect; the time to live of what is kept bounds what a dead connectio
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -40,10 +41,19 @@ async def keep_listening(settings: Settings, identities: Identities) -> None:
 
 
 async def _listen(engine: AsyncEngine, identities: Identities) -> None:
+    """Until the connection is lost, which a closed socket tells at once and a dead one by the next probe."""
     async with engine.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
+        lost = asyncio.Event()
+        driver.add_termination_listener(lambda _: lost.set())
         await driver.add_listener(CHANNEL, lambda *_: identities.forget())
         identities.forget()
-        while not driver.is_closed():
-            await asyncio.sleep(PROBE_SECONDS)
+        while not await _is_set_within(lost, PROBE_SECONDS):
             await driver.execute("SELECT 1", timeout=PROBE_SECONDS)
+    log.warning("the connection that changes of rights are heard over was lost")
+
+
+async def _is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    with suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), seconds)
+    return event.is_set()
