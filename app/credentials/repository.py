@@ -126,12 +126,17 @@ async def lock_passwords(session: AsyncSession, after_id: int, limit: int) -> li
 
 
 async def replace_passwords(session: AsyncSession, token_by_id: Mapping[int, str]) -> None:
-    """Stores the same passwords sealed anew: for clients nothing changes, so revision and `updated_at` stay."""
+    """Stores the same passwords sealed anew: for clients nothing changes, so neither do the revision and who changed
+    the credential last, and when."""
     renewed = (
         values(column("id", BigInteger), column("token", Text), name="renewed").data(list(token_by_id.items())).cte()
     )
     await session.execute(
         update(Credential)
         .where(Credential.id == renewed.c.id)
-        .values(encrypted_password=renewed.c.token, updated_at=Credential.updated_at)
+        .values(
+            encrypted_password=renewed.c.token,
+            updated_at=Credential.updated_at,
+            updated_by=Credential.updated_by,
+        )
     )

@@ -41,8 +41,10 @@ class CredentialService:
         return _found(await repository.find(self._session, credential_id), credential_id)
 
     async def create(self, space_id: int | None, values: CredentialValues) -> CredentialRecord:
-        """Raises Conflict when the space has a credential of that name."""
-        space_id = await SpaceService(self._session).resolve(space_id)
+        """Raises Conflict when the space has a credential of that name, or is archived."""
+        spaces = SpaceService(self._session)
+        space_id = await spaces.resolve(space_id)
+        await spaces.hold_open(space_id)
         await repository.hold_off_key_change(self._session)
         stored = self._sealed(values)
         with _refusing_taken_name(values):
@@ -56,6 +58,7 @@ class CredentialService:
         A password is a change even when it is the same as before: telling the two apart would tell the password.
         """
         credential = await self._locked(credential_id, if_match)
+        await SpaceService(self._session).hold_open(credential.space_id)
         changes = _changes(credential, values)
         if not changes:
             return credential
@@ -74,7 +77,8 @@ class CredentialService:
                 "(deleted ones included)"
             )
         await repository.remove(self._session, credential_id)
-        await self._record("credential:delete", credential)
+        before = {name: getattr(credential, name) for name in ("name", "type", "username", "description")}
+        await self._record("credential:delete", credential, {"before": before})
 
     async def ids_by_name(self, space_id: int, names: Collection[str]) -> dict[str, int]:
         """The ids of those that exist."""
@@ -100,7 +104,7 @@ class CredentialService:
             stored["encrypted_password"] = self._box.seal(values["password"].get_secret_value())
         return stored
 
-    async def _record(self, action: str, credential: CredentialRecord, changes: dict[str, Any] | None = None) -> None:
+    async def _record(self, action: str, credential: CredentialRecord, changes: dict[str, Any]) -> None:
         entry = AuditEntry(action, "credential", credential.id, credential.name, credential.space_id, changes=changes)
         await record(self._session, entry)
 

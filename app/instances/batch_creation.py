@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import record
 from app.database import Database
-from app.errors import AppError, Conflict, FileEmpty, FileTypeNotAccepted, FileUnparsable, ParameterError
+from app.errors import AppError, Conflict, FileEmpty, FileTypeNotAccepted, FileUnparsable, ParameterError, SpaceNotFound
 from app.instances import batch_repository as repository
 from app.instances.batch_report import CreationReport, RowOutcome, RowStatus
 from app.instances.batch_transactions import Attempt, BatchTransactions, Evidence
@@ -32,12 +32,13 @@ from app.instances.csv_rows import JudgedFile
 from app.instances.file_judge import FileJudge
 from app.instances.judged_rows import BadRow, GoodRow
 from app.instances.ordered_work import in_order
+from app.instances.quotas import Quotas
 from app.instances.settlement import Settlement
-from app.spaces.service import SpaceService
+from app.spaces.service import SpaceArchived, SpaceService
 
 log = structlog.get_logger(__name__)
 
-_batch_evidence = Evidence("batch", None)
+_batch_evidence = Evidence("batch", None, None)
 _error_by_fault: dict[FileFault, type[AppError]] = {
     FileFault.TYPE_NOT_ACCEPTED: FileTypeNotAccepted,
     FileFault.UNPARSABLE: FileUnparsable,
@@ -67,9 +68,10 @@ class InstanceBatchCreationService:
     async def create(self, upload: Path, request: CreationRequest) -> CreationReport:
         """Imports the file and reports every row.
 
-        Raises FileTypeNotAccepted, FileUnparsable or FileEmpty for a file that cannot be judged, SpaceNotFound, and
-        for an atomic batch ParameterError (a row is invalid) or Conflict (another writer was faster), both with the
-        report; then nothing was written. A chunk that fails does not undo those before it: the report tells.
+        Raises FileTypeNotAccepted, FileUnparsable or FileEmpty for a file that cannot be judged, SpaceNotFound,
+        SpaceArchived, and for an atomic batch ParameterError (a row is invalid) or Conflict (another writer was
+        faster), both with the report; then nothing was written. A chunk that fails does not undo those before it: the
+        report tells.
         """
         with TemporaryDirectory(dir=upload.parent) as directory:
             frames = Path(directory) / "frames"
@@ -94,11 +96,12 @@ class InstanceBatchCreationService:
             raise _error_by_fault[refused.fault](refused.message, members=members) from None
 
     async def _settled(self, frames: Path, judged: JudgedFile, request: CreationRequest) -> CreationBatch:
-        settlement = Settlement(judged, request.on_existing)
-        credential_ids: dict[str, int] = {}
         async with self._database.looking_up(repository.instances) as session:
-            space_id = await SpaceService(session).resolve(request.space_id)
-            batch = CreationBatch(request, frames, judged, space_id, uuid4(), settlement.decisions, credential_ids)
+            spaces = SpaceService(session)
+            space = await spaces.resolve_open(request.space_id)
+            quotas = Quotas(space.quota_rows, space.quota_instances, await spaces.room(space))
+            settlement = Settlement(judged, request.on_existing, quotas)
+            batch = CreationBatch(request, frames, judged, space, uuid4(), settlement.decisions, {})
             async for rows in batch.chunks(self._chunk_rows):
                 good = [row for row in rows if isinstance(row, GoodRow)]
                 settlement.settle(rows, await known_rows(session, batch, good))
@@ -160,6 +163,8 @@ class InstanceBatchCreationService:
 
         try:
             return await self._transactions.run(batch.batch_id, work)
+        except (SpaceArchived, SpaceNotFound) as error:
+            return [conflict(row, f"meanwhile {error.detail}", None) for row in chunk.rows]
         except (IntegrityError, DataError) as error:
             log.info("a chunk met another writer", line=chunk.rows[0].line, reason=str(error.orig))
             return await self._apply_around(batch, chunk)
@@ -234,5 +239,5 @@ def _evidence_of(outcomes: Sequence[RowOutcome]) -> Evidence | None:
     """Each changed instance has an audit entry; the first one's is as good as any."""
     for outcome in outcomes:
         if outcome.status in (RowStatus.CREATED, RowStatus.UPDATED):
-            return Evidence("instance", outcome.instance_id)
+            return Evidence("instance", outcome.instance_id, outcome.name)
     return None

@@ -100,11 +100,12 @@ async def stored_instances(session: AsyncSession, ids: Sequence[int], *, lock: b
         statement = statement.with_for_update()
     rows = (await session.execute(statement)).mappings().all()
     tag_names: dict[int, list[str]] = {}
-    for instance_id, name in await session.execute(
+    linked = (
         select(instance_tags.c.instance_id, tags.c.name)
         .join_from(instance_tags, tags)
-        .where(is_listed(session, instance_tags.c.instance_id, ids))
-    ):
+        .where(is_listed(session, instance_tags.c.instance_id, [row["id"] for row in rows]))
+    )
+    for instance_id, name in await session.execute(linked, execution_options=SPACES_CHECKED) if rows else ():
         tag_names.setdefault(instance_id, []).append(name)
     return {
         row["id"]: StoredInstance(
@@ -123,11 +124,14 @@ def _plain(name: str) -> Any:
     return String() if isinstance(column_type, String) else column_type
 
 
-async def is_recorded(session: AsyncSession, batch_id: UUID, resource_type: str, resource_id: int | None) -> bool:
+async def is_recorded(
+    session: AsyncSession, batch_id: UUID, resource_type: str, resource_id: int | None, resource_name: str | None
+) -> bool:
     """Whether the batch has an audit entry about this resource."""
     statement = select(audit_events.c.id).where(
         audit_events.c.resource_type == resource_type,
         audit_events.c.resource_id == resource_id,
+        audit_events.c.resource_name == resource_name,
         audit_events.c.batch_id == batch_id,
     )
     return await session.scalar(statement.limit(1)) is not None
@@ -149,10 +153,10 @@ async def link_tags(session: AsyncSession, links: Iterable[tuple[int, int]]) -> 
 
 
 async def unlink_tags(session: AsyncSession, instance_ids: Sequence[int]) -> None:
+    """Of instances that are locked."""
     if instance_ids:
-        await session.execute(
-            delete(instance_tags).where(is_listed(session, instance_tags.c.instance_id, instance_ids))
-        )
+        statement = delete(instance_tags).where(is_listed(session, instance_tags.c.instance_id, instance_ids))
+        await session.execute(statement, execution_options=SPACES_CHECKED)
 
 
 async def update_instances(session: AsyncSession, values_by_id: Mapping[int, Mapping[str, Any]], now: datetime) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, File, Form, Request, UploadFile
 from fastapi.responses import Response, StreamingResponse
 
+from app.access.gate import narrow_to
 from app.access.permissions import Permission
-from app.access.routing import GuardedRoute, requires
+from app.access.routing import CallLimit, GuardedRoute, requires
 from app.errors import ParameterError, problem_responses
 from app.fields import ResourceId
 from app.instances.batch_creation import InstanceBatchCreationService
@@ -20,6 +21,7 @@ from app.instances.batch_schemas import (
     PrecheckBody,
     PrecheckReport,
 )
+from app.instances.cascade import DeletionMode
 from app.instances.creation_batch import CreationRequest
 from app.instances.deletion_batch import DeletionRequest
 from app.instances.settlement import OnExisting
@@ -46,6 +48,13 @@ def batch_deletion(request: Request) -> InstanceBatchDeletionService:
     return service
 
 
+def require_mode(mode: DeletionMode) -> None:
+    """Raises Forbidden for a caller who may delete instances, but not for good; nor are there any for the rest of the
+    call outside of the spaces where they may."""
+    if mode is DeletionMode.HARD:
+        narrow_to(Permission.INSTANCE_PURGE)
+
+
 Deletion = Annotated[InstanceBatchDeletionService, Depends(batch_deletion)]
 
 
@@ -54,7 +63,7 @@ Deletion = Annotated[InstanceBatchDeletionService, Depends(batch_deletion)]
     summary="Import instances from a CSV",
     response_model=BatchCreateReport,
     responses=problem_responses(404, 409, 413, 415, 422, 503),
-    openapi_extra=requires(Permission.INSTANCE_CREATE),
+    openapi_extra=requires(Permission.INSTANCE_CREATE, limit=CallLimit.BATCH),
 )
 async def batch_create(
     creation: Annotated[InstanceBatchCreationService, Depends(_creation)],
@@ -71,7 +80,10 @@ async def batch_create(
     """Judges every row, then writes the good ones in chunks of 5,000, one transaction each (all in one if `atomic`).
 
     The report holds a verdict for every row, with line, column and reason. A row that is refused stops no other.
+    `on_existing=update` asks for the permission `instance:update` too.
     """
+    if on_existing is OnExisting.UPDATE:
+        narrow_to(Permission.INSTANCE_UPDATE)
     _refuse_background(background == "true")
     request = CreationRequest(space_id, dry_run, on_existing, atomic, encoding, ignore_unknown_columns)
     async with uploads.keep(file) as path:
@@ -84,10 +96,14 @@ async def batch_create(
     summary="See what a deletion would remove, and what blocks it",
     response_model=PrecheckReport,
     responses=problem_responses(413, 503),
-    openapi_extra=requires(Permission.INSTANCE_DELETE),
+    openapi_extra=requires(Permission.INSTANCE_DELETE, limit=CallLimit.BATCH),
 )
 async def precheck(request: Request, deletion: Deletion, body: PrecheckBody) -> Response:
-    """Changes nothing. `plan_token` makes a deletion do what is shown here, or nothing."""
+    """Changes nothing. `plan_token` makes a deletion do what is shown here, or nothing.
+
+    Mode `hard` asks for the permission `instance:purge` too.
+    """
+    require_mode(body.mode)
     found = await deletion.precheck(_distinct(body.instance_ids, request), body.mode)
     return _in_pieces(found.pieces())
 
@@ -97,14 +113,15 @@ async def precheck(request: Request, deletion: Deletion, body: PrecheckBody) -> 
     summary="Delete instances",
     response_model=BatchDeleteReport,
     responses=problem_responses(412, 413, 503),
-    openapi_extra=requires(Permission.INSTANCE_DELETE),
+    openapi_extra=requires(Permission.INSTANCE_DELETE, limit=CallLimit.BATCH),
 )
 async def batch_delete(request: Request, deletion: Deletion, body: BatchDeletion) -> Response:
     """Each instance in a transaction of its own: what blocks or breaks one stops no other.
 
     `soft` hides instances and keeps what is known of them; `hard` removes every row that refers to them. The answer is
-    200 with the report, whatever became of the items.
+    200 with the report, whatever became of the items. Mode `hard` asks for the permission `instance:purge` too.
     """
+    require_mode(body.mode)
     _refuse_background(body.background is True)
     report = await deletion.delete(
         DeletionRequest(_distinct(body.instance_ids, request), body.mode, body.force, body.dry_run, body.plan_token)

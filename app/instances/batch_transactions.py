@@ -24,10 +24,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Of what the audit entry is that a transaction writes."""
+    """Of what the audit entry is that a transaction writes.
+
+    The name, because the id alone may be another's: one that a server had drawn and not yet used when it crashed can be
+    drawn again.
+    """
 
     resource_type: str
     resource_id: int | None
+    resource_name: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +76,6 @@ class BatchTransactions:
         if evidence is None:
             return False
         async with self._readers() as session:
-            return await repository.is_recorded(session, batch_id, evidence.resource_type, evidence.resource_id)
+            return await repository.is_recorded(
+                session, batch_id, evidence.resource_type, evidence.resource_id, evidence.resource_name
+            )

@@ -7,14 +7,18 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit.recorder import AuditEntry, record_many
+from app.audit.recorder import AuditEntry, record_many, record_selected
 from app.database import forget_plans, reserve_ids
 from app.instances import batch_repository as repository
+from app.instances import creation_audit_repository
 from app.instances.batch_report import RowOutcome, RowStatus
 from app.instances.batch_repository import VALUE_COLUMNS, StoredInstance
 from app.instances.judged_rows import GoodRow, RowError
+from app.instances.quotas import QUOTA_EXCEEDED
 from app.instances.settlement import endpoint_of
 from app.models.base import utc_now
+from app.spaces.records import SpaceLimits
+from app.spaces.service import SpaceService
 from app.tags.service import TagService
 
 # Columns of the file that set a stored column of the same name; `credential` sets credential_id.
@@ -27,6 +31,15 @@ class Chunk:
 
     rows: Sequence[GoodRow]
     update_ids: Mapping[int, int]
+
+    def parted(self, room: int | None) -> "tuple[Chunk, Sequence[GoodRow]]":
+        """As much of it as there is room for, and the rows to create that are left over."""
+        creations = [row for row in self.rows if row.line not in self.update_ids]
+        if room is None or len(creations) <= room:
+            return self, ()
+        beyond = creations[room:]
+        lines = {row.line for row in beyond}
+        return Chunk([row for row in self.rows if row.line not in lines], self.update_ids), beyond
 
     def halves(self) -> "tuple[Chunk, Chunk]":
         middle = len(self.rows) // 2
@@ -48,11 +61,18 @@ def conflict(row: GoodRow, message: str, column: str | None = "name", value: str
     return RowOutcome(row.line, row.name, RowStatus.FAILED, errors=(RowError(column, "conflict", message, value),))
 
 
+def without_place(row: GoodRow) -> RowOutcome:
+    """There was a place when the file was judged; another writer took it."""
+    error = RowError(None, QUOTA_EXCEEDED, "another writer took the last places of the space meanwhile")
+    return RowOutcome(row.line, row.name, RowStatus.FAILED, errors=(error,))
+
+
 class ChunkWriter:
     def __init__(
-        self, space_id: int, columns: frozenset[str], credential_ids: Mapping[str, int], batch_id: UUID
+        self, space: SpaceLimits, columns: frozenset[str], credential_ids: Mapping[str, int], batch_id: UUID
     ) -> None:
-        self._space_id = space_id
+        self._space = space
+        self._space_id = space.id
         self._columns = columns
         self._credential_ids = credential_ids
         self._batch_id = batch_id
@@ -60,11 +80,12 @@ class ChunkWriter:
     async def write(self, session: AsyncSession, chunk: Chunk) -> list[RowOutcome]:
         """Writes the chunk and returns an outcome for each of its rows, in their order.
 
-        Raises SQLAlchemy's IntegrityError when another writer took a name or an endpoint, or removed a credential:
-        then nothing of the chunk is written.
+        Raises SQLAlchemy's IntegrityError when another writer took a name or an endpoint, or removed a credential,
+        SpaceArchived or SpaceNotFound when somebody did that to the space: then nothing of the chunk is written.
         """
         await forget_plans(session)
-        # Instances are locked before tags, as by everybody who locks both.
+        # The space is held before instances are locked, and these before tags, as by everybody who locks several.
+        chunk, beyond = chunk.parted(await SpaceService(session).hold_room(self._space))
         stored = await repository.stored_instances(session, _ids(chunk), lock=True) if chunk.update_ids else {}
         changes = self.changes(chunk, stored)
         wanted = {name for row in chunk.rows if self._sets_tags(chunk, row) for name in row.tags}
@@ -72,7 +93,7 @@ class ChunkWriter:
         creations = [row for row in chunk.rows if row.line not in chunk.update_ids]
         created_ids = await self._create(session, creations, tag_ids)
         await self._update(session, changes, tag_ids)
-        return self._outcomes(chunk, created_ids, changes)
+        return [*self._outcomes(chunk, created_ids, changes), *map(without_place, beyond)]
 
     def changes(self, chunk: Chunk, stored: Mapping[int, StoredInstance]) -> dict[int, Change | None]:
         """By instance id, what each update would do; None for an instance that is gone, or has another name now."""
@@ -115,8 +136,13 @@ class ChunkWriter:
         await repository.insert_instances(session, self._space_id, ids, values, utc_now())
         links = ((key, tag_ids[name]) for key, row in zip(ids, rows, strict=True) for name in row.tags)
         await repository.link_tags(session, links)
-        await record_many(session, (self._created(key, row) for key, row in zip(ids, rows, strict=True)))
+        await self._record_creations(session, ids, rows)
         return ids
+
+    async def _record_creations(self, session: AsyncSession, ids: Sequence[int], rows: Sequence[GoodRow]) -> None:
+        known = {key: {"credential": row.credential, "tags": row.tags} for key, row in zip(ids, rows, strict=True)}
+        found = creation_audit_repository.created(session, known)
+        await record_selected(session, "instance:create", "instance", self._batch_id, found)
 
     def _values(self, row: GoodRow) -> tuple[Any, ...]:
         """In the order of VALUE_COLUMNS."""
@@ -125,27 +151,15 @@ class ChunkWriter:
             row.environment, row.sync_policy, row.is_active, row.deletion_protection, self._credential_id(row),
         )  # fmt: skip
 
-    def _created(self, instance_id: int, row: GoodRow) -> AuditEntry:
-        after = {
-            "db_type": row.db_type,
-            "host": row.host,
-            "port": row.port,
-            "database_name": row.database_name,
-            "environment": row.environment,
-            "credential": row.credential,
-            "tags": row.tags,
-        }
-        return self._entry("instance:create", instance_id, row.name, {"after": after})
-
-    def _entry(self, action: str, instance_id: int, name: str, changes: dict[str, Any]) -> AuditEntry:
+    def _updated(self, instance_id: int, change: Change) -> AuditEntry:
         return AuditEntry(
-            action=action,
+            action="instance:update",
             resource_type="instance",
             resource_id=instance_id,
-            resource_name=name,
+            resource_name=change.values["name"],
             space_id=self._space_id,
             batch_id=self._batch_id,
-            changes=changes,
+            changes={"before": change.before, "after": change.after},
         )
 
     async def _update(
@@ -159,15 +173,7 @@ class ChunkWriter:
         await repository.unlink_tags(session, list(retagged))
         links = ((key, tag_ids[name]) for key, names in retagged.items() for name in names)
         await repository.link_tags(session, links)
-        await record_many(
-            session,
-            [
-                self._entry(
-                    "instance:update", key, change.values["name"], {"before": change.before, "after": change.after}
-                )
-                for key, change in real.items()
-            ],
-        )
+        await record_many(session, [self._updated(key, change) for key, change in real.items()])
 
     def _outcomes(
         self, chunk: Chunk, created_ids: Sequence[int], changes: Mapping[int, Change | None]

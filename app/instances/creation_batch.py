@@ -11,6 +11,7 @@ from app.instances.chunk_writer import Chunk, ChunkWriter
 from app.instances.csv_rows import JudgedFile
 from app.instances.judged_rows import BadRow, GoodRow, RowError, rows_in_chunks
 from app.instances.settlement import Decisions, OnExisting
+from app.spaces.records import SpaceLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class CreationBatch:
     request: CreationRequest
     frames: Path
     judged: JudgedFile
-    space_id: int
+    space: SpaceLimits
     batch_id: UUID
     decisions: Decisions
     credential_ids: dict[str, int]
@@ -47,7 +48,7 @@ class CreationBatch:
         return rows_in_chunks(self.frames, rows)
 
     def writer(self) -> ChunkWriter:
-        return ChunkWriter(self.space_id, self.judged.columns, self.credential_ids, self.batch_id)
+        return ChunkWriter(self.space, self.judged.columns, self.credential_ids, self.batch_id)
 
     def report(self) -> CreationReport:
         return CreationReport(self.judged.encoding, self.judged.delimiter, self.request.dry_run)
@@ -69,7 +70,7 @@ class CreationBatch:
             resource_type="batch",
             resource_id=None,
             resource_name=None,
-            space_id=self.space_id,
+            space_id=self.space.id,
             outcome=AUDIT_OUTCOME[report.outcome],
             batch_id=self.batch_id,
             changes={"counts": report.counts_as_json()},

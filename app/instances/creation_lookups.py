@@ -18,8 +18,8 @@ async def known_rows(session: AsyncSession, batch: CreationBatch, rows: Sequence
     """What the database knows of these rows, in a few statements whatever their number."""
     credentials = {row.credential for row in rows if row.credential} - batch.credential_ids.keys()
     if credentials:
-        batch.credential_ids.update(await CredentialService(session).ids_by_name(batch.space_id, credentials))
-    ids = await repository.ids_by_name(session, batch.space_id, [row.name for row in rows])
+        batch.credential_ids.update(await CredentialService(session).ids_by_name(batch.space.id, credentials))
+    ids = await repository.ids_by_name(session, batch.space.id, [row.name for row in rows])
     stored = (
         await repository.stored_instances(session, list(ids.values()), lock=False)
         if ids and batch.request.on_existing is OnExisting.UPDATE
@@ -27,7 +27,7 @@ async def known_rows(session: AsyncSession, batch: CreationBatch, rows: Sequence
     )
     columns = batch.judged.columns
     endpoints = [endpoint_of(row, stored.get(ids.get(row.name, 0)), columns) for row in rows]
-    found = await repository.ids_by_endpoint(session, batch.space_id, endpoints)
+    found = await repository.ids_by_endpoint(session, batch.space.id, endpoints)
     others = {
         endpoint: found[endpoint]
         for row, endpoint in zip(rows, endpoints, strict=True)
@@ -42,7 +42,7 @@ async def lost_rows(database: Database, batch: CreationBatch, chunk: Chunk) -> d
     """By line, the rows that cannot be written any more, after looking everything up again."""
     async with database.looking_up(repository.instances) as session:
         named = {row.credential for row in chunk.rows if row.credential}
-        credential_ids = await CredentialService(session).ids_by_name(batch.space_id, named) if named else {}
+        credential_ids = await CredentialService(session).ids_by_name(batch.space.id, named) if named else {}
         known = await known_rows(session, batch, chunk.rows)
     batch.credential_ids.update(credential_ids)
     lost = {}

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, TextIO
 from zlib import crc32
 
+from app.csv_cells import restored
 from app.errors import cut
 from app.instances import fields
-from app.instances.csv_cells import restored
 from app.instances.csv_encoding import BYTE_ORDER_MARK, detect_encoding
 from app.instances.csv_file import (
     FaultDetail,

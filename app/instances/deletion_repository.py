@@ -184,6 +184,10 @@ def _is_orphan(source: TableClause) -> Any:
     )
 
 
+async def space_of(session: AsyncSession, instance_id: int) -> int | None:
+    return await session.scalar(select(instances.c.space_id).where(instances.c.id == instance_id))
+
+
 async def lock(session: AsyncSession, instance_id: int) -> Any:
     """The instance's row, locked until the transaction ends; None when there is none."""
     columns = (instances.c.id, instances.c.space_id, instances.c.name, instances.c.deleted_at, instances.c.revision)

@@ -6,16 +6,13 @@ time, with a turn for other requests in between.
 """
 
 import asyncio
-import csv
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from datetime import datetime
+from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import StrEnum
-from io import StringIO
 
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
+from app.csv_cells import cell, written
 from app.instances import repository
-from app.instances.csv_cells import neutralized
 from app.instances.csv_rows import COLUMNS
 from app.instances.fields import DEFAULT_PORT_BY_TYPE
 from app.instances.records import ExportedInstance, InstanceFilter
@@ -57,10 +54,10 @@ class InstanceExport:
         """The file in order of id, in UTF-8. An error on the way is raised, so that no partial file looks complete."""
         names = COLUMNS if columns is ExportColumns.IMPORT else COLUMNS + FURTHER_COLUMNS
         page = await self._page_after(wanted, 0)
-        yield _written([names])
+        yield written([names])
         while page:
             for start in range(0, len(page), PIECE_ROWS):
-                yield _written(_cells(each, names) for each in page[start : start + PIECE_ROWS])
+                yield written(_cells(each, names) for each in page[start : start + PIECE_ROWS])
                 await asyncio.sleep(0)
             page = await self._page_after(wanted, page[-1].record.id) if len(page) == PAGE_INSTANCES else []
 
@@ -71,7 +68,7 @@ class InstanceExport:
 
 def template() -> bytes:
     """The import's header and an example row for each database type; it can be imported as it is."""
-    return _written([COLUMNS, *(_example(kind) for kind in DatabaseType)])
+    return written([COLUMNS, *(_example(kind) for kind in DatabaseType)])
 
 
 def _example(kind: DatabaseType) -> Iterator[str]:
@@ -93,26 +90,4 @@ def _example(kind: DatabaseType) -> Iterator[str]:
 
 def _cells(exported: ExportedInstance, columns: Sequence[str]) -> Iterator[str]:
     for column in columns:
-        yield _cell(exported.credential if column == "credential" else getattr(exported.record, column))
-
-
-def _cell(value: object) -> str:
-    match value:
-        case str():
-            return neutralized(value)
-        case None:
-            return ""
-        case bool():
-            return "true" if value else "false"
-        case datetime():
-            return value.isoformat().replace("+00:00", "Z")
-        case list() | tuple():
-            return neutralized("|".join(value))
-        case _:
-            return str(value)
-
-
-def _written(rows: Iterable[Iterable[str]]) -> bytes:
-    text = StringIO()
-    csv.writer(text).writerows(rows)
-    return text.getvalue().encode()
+        yield cell(exported.credential if column == "credential" else getattr(exported.record, column))

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.access.permissions import Permission
-from app.access.routing import GuardedRoute, requires
+from app.access.routing import CallLimit, GuardedRoute, requires
 from app.errors import problem_responses
 from app.instances.orphans import OrphanService
 
@@ -78,7 +78,7 @@ async def report_orphans(orphans: Orphans) -> OrphanReport:
     "/orphans/clean",
     summary="Remove what the report showed",
     responses=problem_responses(412, 503),
-    openapi_extra=requires(Permission.MAINTENANCE_CLEAN, everywhere=True),
+    openapi_extra=requires(Permission.MAINTENANCE_CLEAN, everywhere=True, limit=CallLimit.BATCH),
 )
 async def clean_orphans(orphans: Orphans, body: Cleaning) -> CleaningReport:
     """Refused with 412 when the orphans are not those of the report any more."""

@@ -9,7 +9,7 @@ from app.access.routing import GuardedRoute, requires
 from app.database import Database, get_database
 from app.errors import problem_responses
 from app.fields import ResourceId
-from app.instances.batch_routes import Deletion
+from app.instances.batch_routes import Deletion, require_mode
 from app.instances.batch_schemas import DeletedItem
 from app.instances.cascade import DeletionMode
 from app.instances.restoration import InstanceRestorationService
@@ -35,7 +35,11 @@ async def delete_instance(
     force: Annotated[bool, Query(description="Overrides the blockers that can be")] = False,
     if_match: IfMatch = None,
 ) -> DeletedItem:
-    """The same as a batch of one, but answers 404 when it is missing, and 409 with the blockers when it is blocked."""
+    """The same as a batch of one, but answers 404 when it is missing, and 409 with the blockers when it is blocked.
+
+    Mode `hard` asks for the permission `instance:purge` too.
+    """
+    require_mode(mode)
     outcome = await deletion.delete_one(instance_id, mode, force=force, if_match=if_match)
     return DeletedItem.model_validate(outcome.as_json())
 

@@ -3,15 +3,15 @@
 Import and deletion are in batch_routes and removal_routes.
 """
 
-from collections.abc import AsyncIterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import StreamingResponse
 
 from app.access.permissions import Permission
-from app.access.routing import GuardedRoute, requires
+from app.access.routing import CallLimit, GuardedRoute, requires
+from app.csv_answers import CSV_MEDIA_TYPE, CSV_RESPONSES, CsvFormat, attachment, streamed
 from app.database import Database, ReadSession, WriteSession, get_database, run_in_transaction
 from app.errors import problem_responses
 from app.fields import ResourceId, SearchText
@@ -36,12 +36,7 @@ from app.preconditions import IfMatch, IfNoneMatch, etag, is_known
 
 router = APIRouter(prefix="/instances", tags=["Instances"], route_class=GuardedRoute)
 
-CSV_MEDIA_TYPE = "text/csv; charset=utf-8"
 SpaceQuery = Annotated[ResourceId | None, Query(description="Only instances of this space")]
-CsvFormat = Annotated[Literal["csv"], Query()]
-_csv_answer: dict[int | str, dict[str, Any]] = {
-    status.HTTP_200_OK: {"description": "The file", "content": {"text/csv": {"schema": {"type": "string"}}}}
-}
 _not_modified: dict[int | str, dict[str, Any]] = {
     status.HTTP_304_NOT_MODIFIED: {"description": "The client has this revision already"}
 }
@@ -119,7 +114,7 @@ async def instance_statistics(session: ReadSession, space_id: SpaceQuery = None)
     "/export",
     summary="Export instances as CSV",
     response_class=StreamingResponse,
-    responses=_csv_answer | problem_responses(404, 503),
+    responses=CSV_RESPONSES | problem_responses(404, 503),
     openapi_extra=requires(Permission.INSTANCE_EXPORT),
 )
 async def export_instances(
@@ -137,39 +132,26 @@ async def export_instances(
     import takes off again.
     """
     await InstanceService(session).require_space(wanted.space_id)
-    pieces = InstanceExport(database.readers).pieces(wanted, columns)
-    # What fails before the first byte is an answer of its own, not a broken file.
-    content = _continued(await anext(pieces), pieces)
-    return StreamingResponse(content, media_type=CSV_MEDIA_TYPE, headers=_attachment("instances.csv"))
+    return await streamed(InstanceExport(database.readers).pieces(wanted, columns), "instances.csv")
 
 
 @router.get(
     "/import-template",
     summary="Download a CSV to fill in",
     response_class=Response,
-    responses=_csv_answer | problem_responses(),
+    responses=CSV_RESPONSES | problem_responses(),
     openapi_extra=requires(Permission.INSTANCE_READ),
 )
 async def import_template(format: CsvFormat = "csv") -> Response:
     """The header and an example row for each database type."""
-    return Response(template(), media_type=CSV_MEDIA_TYPE, headers=_attachment("import-template.csv"))
-
-
-def _attachment(name: str) -> dict[str, str]:
-    return {"Content-Disposition": f'attachment; filename="{name}"'}
-
-
-async def _continued(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for piece in rest:
-        yield piece
+    return Response(template(), media_type=CSV_MEDIA_TYPE, headers=attachment("import-template.csv"))
 
 
 @router.post(
     "/batch-tags",
     summary="Add and remove tags of many instances",
     responses=problem_responses(413, 503),
-    openapi_extra=requires(Permission.INSTANCE_UPDATE),
+    openapi_extra=requires(Permission.INSTANCE_UPDATE, limit=CallLimit.BATCH),
 )
 async def batch_tags(
     request: Request, database: Annotated[Database, Depends(get_database)], body: BatchTagging

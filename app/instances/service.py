@@ -16,6 +16,7 @@ from app.audit.recorder import AuditEntry, record
 from app.credentials.service import CredentialService
 from app.errors import Conflict, JsonValue, NotFound, ParameterError
 from app.instances import page_repository, repository
+from app.instances.quotas import hold_place
 from app.instances.records import (
     InstanceFields,
     InstanceFilter,
@@ -49,9 +50,10 @@ class InstanceService:
     async def create(self, space_id: int | None, fields: InstanceFields) -> InstanceRecord:
         """Registers the instance and makes the tags that are missing.
 
-        Raises Conflict when name or endpoint is taken, ParameterError when the space has no such credential.
+        Raises Conflict when name or endpoint is taken, or the space is archived or full; ParameterError when the space
+        has no such credential.
         """
-        space_id = await SpaceService(self._session).resolve(space_id)
+        space_id = await hold_place(self._session, await SpaceService(self._session).resolve_open(space_id))
         await self._require_credential(space_id, fields.credential_id)
         tag_ids = await TagService(self._session).ensure(space_id, fields.tags)
         await self._refuse_rivals(space_id, fields)
@@ -68,12 +70,14 @@ class InstanceService:
         """Gives the instance the fields that `changed` makes of its present ones.
 
         Where nothing differs, nothing is written and the revision stays. Raises Conflict when the instance is deleted,
-        or a new name or endpoint is taken; PreconditionFailed when `if_match` speaks of another revision.
+        a new name or endpoint is taken, or the space is archived; PreconditionFailed when `if_match` speaks of another
+        revision.
         """
         stored = _found(await repository.lock(self._session, instance_id), instance_id)
         require_match(if_match, stored.revision)
         if stored.deleted_at is not None:
             raise Conflict(f"instance {instance_id} is deleted; restore it before changing it")
+        await SpaceService(self._session).hold_open(stored.space_id)
         before = InstanceFields.of(stored)
         after = changed(before)
         if after == before:

@@ -1,8 +1,9 @@
 """Settles what becomes of each judged row, before anything is written. Pure: look-ups come in as mappings.
 
 A row is invalid when a cell is, when it names a credential that is not there, when its endpoint belongs to another
-name, when a good row before it in the file has its name or endpoint, or, under `fail`, when its name is known. A row
-with any error claims nothing. All other rows are good: skipped or updated where the name is known, else created.
+name, when a good row before it in the file has its name or endpoint, or, under `fail`, when its name is known; and when
+it is more than the space takes, of rows in one file or of instances. A row with any error claims nothing. All other
+rows are good: skipped or updated where the name is known, else created.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,10 @@ from app.instances.batch_report import RowOutcome, RowStatus
 from app.instances.batch_repository import StoredInstance
 from app.instances.csv_rows import JudgedFile, fingerprint
 from app.instances.judged_rows import BadRow, GoodRow, RowError
+from app.instances.quotas import QUOTA_EXCEEDED, Quotas, full
 from app.models.instance import DatabaseType
+
+AnyRow = GoodRow | BadRow
 
 
 class OnExisting(StrEnum):
@@ -84,8 +88,11 @@ class _Claims:
 class Settlement:
     """Settles a file's rows chunk by chunk, in the order of the file."""
 
-    def __init__(self, judged: JudgedFile, on_existing: OnExisting) -> None:
+    def __init__(self, judged: JudgedFile, on_existing: OnExisting, quotas: Quotas) -> None:
         self.decisions = Decisions()
+        self._quotas = quotas
+        self._rows_seen = 0
+        self._room = quotas.room
         self._columns = judged.columns
         self._on_existing = on_existing
         self._names = _Claims(judged.contested_names)
@@ -93,16 +100,30 @@ class Settlement:
         endpoints_were_judged = on_existing is not OnExisting.UPDATE or {"port", "database_name"} <= judged.columns
         self._endpoints = _Claims(judged.contested_endpoints if endpoints_were_judged else None)
 
-    def settle(self, rows: Sequence[GoodRow | BadRow], known: Known) -> None:
-        for row in self._undecided(rows, known):
+    def settle(self, rows: Sequence[AnyRow], known: Known) -> None:
+        taken, beyond = self._within_quota(rows)
+        for row in self._undecided(taken, known):
             if isinstance(row, BadRow):
                 self._refuse(row, row.errors)
             else:
                 self._settle_good(row, known)
+        for row in beyond:
+            self._refuse(row, (*(row.errors if isinstance(row, BadRow) else ()), self._too_many_rows()))
 
-    def _undecided(self, rows: Sequence[GoodRow | BadRow], known: Known) -> Sequence[GoodRow | BadRow]:
+    def _within_quota(self, rows: Sequence[AnyRow]) -> tuple[Sequence[AnyRow], Sequence[AnyRow]]:
+        """The rows, parted where the file has as many as the space takes."""
+        if self._quotas.rows is None:
+            return rows, ()
+        left = max(0, self._quotas.rows - self._rows_seen)
+        self._rows_seen += len(rows)
+        return rows[:left], rows[left:]
+
+    def _too_many_rows(self) -> RowError:
+        return RowError(None, QUOTA_EXCEEDED, f"the space takes {self._quotas.rows} rows of one file; this is beyond")
+
+    def _undecided(self, rows: Sequence[AnyRow], known: Known) -> Sequence[AnyRow]:
         """The rows that need a look: where the database knows none of them, only the bad and the contested ones."""
-        if known.id_by_name or known.owner_by_endpoint:
+        if known.id_by_name or known.owner_by_endpoint or self._room is not None:
             return rows
         credentials = known.credential_id_by_name.keys() | {None}
         return [
@@ -114,7 +135,7 @@ class Settlement:
             or self._endpoints.concern(row.endpoint_key)
         ]
 
-    def _refuse(self, row: GoodRow | BadRow, errors: tuple[RowError, ...]) -> None:
+    def _refuse(self, row: AnyRow, errors: tuple[RowError, ...]) -> None:
         self.decisions.outcomes[row.line] = RowOutcome(row.line, row.name, RowStatus.INVALID, errors=errors)
         self.decisions.invalid += 1
 
@@ -123,6 +144,8 @@ class Settlement:
         stored = known.stored.get(instance_id) if instance_id is not None else None
         endpoint = endpoint_of(row, stored, self._columns)
         errors = [*self._repeated(row, endpoint), *self._refused_by_database(row, endpoint, known)]
+        if instance_id is None and not errors:
+            errors += self._beyond_room()
         if errors:
             self._refuse(row, tuple(errors))
             return
@@ -135,6 +158,15 @@ class Settlement:
         else:
             note = RowError("name", "name_exists", f"an instance named {row.name} is registered already")
             self.decisions.outcomes[row.line] = RowOutcome(row.line, row.name, RowStatus.SKIPPED, instance_id, (note,))
+
+    def _beyond_room(self) -> list[RowError]:
+        """Takes a place for a row that is to be created, or tells that there is none."""
+        if self._room is None:
+            return []
+        if self._room == 0:
+            return [RowError(None, QUOTA_EXCEEDED, full(self._quotas.instances))]
+        self._room -= 1
+        return []
 
     def _repeated(self, row: GoodRow, endpoint: str) -> list[RowError]:
         errors = []

@@ -18,6 +18,7 @@ from app.fields import shown
 from app.instances import tagging_repository as repository
 from app.instances.fields import MAX_TAGS
 from app.instances.records import Link, LockedInstance
+from app.spaces.service import SpaceService
 from app.tags.service import TagService
 
 ItemT = TypeVar("ItemT")
@@ -56,7 +57,7 @@ class InstanceTagging:
         """Gives every instance the tags of `add` and takes off those of `remove`; missing instances stop nothing.
 
         Raises ParameterError, and writes nothing, when there are too many ids or nothing to do, when a name is in both
-        lists, or when an instance would carry too many tags.
+        lists, or when an instance would carry too many tags; SpaceArchived when one is in an archived space.
         """
         wanted = sorted(set(instance_ids))
         self._refuse_too_many(wanted)
@@ -81,6 +82,7 @@ class InstanceTagging:
         added: dict[int, str] = {}
         count = 0
         for space_id in in_order:
+            await SpaceService(self._session).hold_open(space_id)
             id_by_name, made = await TagService(self._session).ensure_counting(space_id, add)
             added |= {tag_id: name for name, tag_id in id_by_name.items()}
             count += made

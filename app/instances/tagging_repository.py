@@ -1,4 +1,7 @@
-"""SQL of tagging many instances: by set, whatever their number."""
+"""SQL of tagging many instances: by set, whatever their number.
+
+Instances are locked by a statement that sees only what the caller may reach; what comes after goes by their ids.
+"""
 
 from collections.abc import Collection, Sequence
 
@@ -6,6 +9,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access.tenancy import SPACES_CHECKED
 from app.database import dialect_name, is_listed
 from app.instances.records import Link, LockedInstance
 from app.instances.selection import instances, links, locked, tags
@@ -46,7 +50,7 @@ async def link(session: AsyncSession, instance_ids: Sequence[int], tag_ids: Coll
         .on_conflict_do_nothing()
         .returning(links.c.instance_id, links.c.tag_id)
     )
-    return [Link(*row) for row in await session.execute(statement)]
+    return [Link(*row) for row in await session.execute(statement, execution_options=SPACES_CHECKED)]
 
 
 async def unlink(session: AsyncSession, instance_ids: Sequence[int], tag_ids: Collection[int]) -> list[Link]:
@@ -56,7 +60,7 @@ async def unlink(session: AsyncSession, instance_ids: Sequence[int], tag_ids: Co
         .where(is_listed(session, links.c.instance_id, instance_ids), is_listed(session, links.c.tag_id, list(tag_ids)))
         .returning(links.c.instance_id, links.c.tag_id)
     )
-    return [Link(*row) for row in await session.execute(statement)]
+    return [Link(*row) for row in await session.execute(statement, execution_options=SPACES_CHECKED)]
 
 
 async def overloaded(session: AsyncSession, instance_ids: Sequence[int], max_tags: int) -> list[int]:
@@ -68,7 +72,7 @@ async def overloaded(session: AsyncSession, instance_ids: Sequence[int], max_tag
         .having(func.count() > max_tags)
         .order_by(links.c.instance_id)
     )
-    return list(await session.scalars(statement))
+    return list(await session.scalars(statement, execution_options=SPACES_CHECKED))
 
 
 async def raise_revisions(session: AsyncSession, instance_ids: Sequence[int]) -> None:

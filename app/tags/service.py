@@ -35,8 +35,10 @@ class TagService:
         return _found(await repository.find(self._session, tag_id), tag_id)
 
     async def create(self, space_id: int | None, values: TagValues) -> TagRecord:
-        """Raises Conflict when the space has a tag of that name."""
-        space_id = await SpaceService(self._session).resolve(space_id)
+        """Raises Conflict when the space has a tag of that name, or is archived."""
+        spaces = SpaceService(self._session)
+        space_id = await spaces.resolve(space_id)
+        await spaces.hold_open(space_id)
         with _refusing_taken_name(values):
             tag = await repository.create(self._session, space_id, values)
         await self._record("tag:create", tag, {"after": dict(values)})
@@ -45,6 +47,7 @@ class TagService:
     async def update(self, tag_id: int, values: TagValues, if_match: str | None) -> TagRecord:
         """Sets what `values` names. Where nothing differs, nothing is written and the revision stays."""
         tag = await self._locked(tag_id, if_match)
+        await SpaceService(self._session).hold_open(tag.space_id)
         before = {name: getattr(tag, name) for name, value in values.items() if getattr(tag, name) != value}
         if not before:
             return tag
@@ -68,7 +71,8 @@ class TagService:
                 "(deleted ones included); force=true takes it off them"
             )
         await repository.remove(self._session, tag_id)
-        await self._record("tag:delete", tag)
+        before = {"name": tag.name, "color": tag.color, "description": tag.description}
+        await self._record("tag:delete", tag, {"before": before})
 
     async def ensure(self, space_id: int, names: Collection[str]) -> dict[str, int]:
         """The id of every name, which must be valid ones; those that do not exist yet are made, once each.
@@ -105,13 +109,16 @@ class TagService:
         while carriers := await repository.unlink(self._session, tag.id, UNLINK_INSTANCES):
             await record_many(self._session, [_untagged(tag, carrier, batch_id) for carrier in carriers])
 
-    async def _record(self, action: str, tag: TagRecord, changes: dict[str, Any] | None = None) -> None:
+    async def _record(self, action: str, tag: TagRecord, changes: dict[str, Any]) -> None:
         await record(self._session, AuditEntry(action, "tag", tag.id, tag.name, tag.space_id, changes=changes))
 
     async def _record_made(self, space_id: int, id_by_name: dict[str, int]) -> None:
         await record_many(
             self._session,
-            [AuditEntry("tag:create", "tag", tag_id, name, space_id) for name, tag_id in id_by_name.items()],
+            [
+                AuditEntry("tag:create", "tag", tag_id, name, space_id, changes={"after": {"name": name}})
+                for name, tag_id in id_by_name.items()
+            ],
         )
 
 

@@ -215,7 +215,7 @@ class TestAudit:
                 "ops",
                 {"before": {"username": "monitor"}, "after": {"username": "root"}, "password": "changed"},
             ),
-            ("credential:delete", "ops", None),
+            ("credential:delete", "ops", {"before": created | {"username": "root"}}),
         ]
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
+from app.csv_cells import neutralized, restored
 from app.database import Database
 from app.instances import export, repository
-from app.instances.csv_cells import neutralized, restored
 from app.models.instance import DatabaseType, Instance
 from tests.factories import Registry
 from tests.signing_in import signed_in_as

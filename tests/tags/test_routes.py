@@ -256,7 +256,9 @@ class TestDelete:
         answer = await client.delete(f"{URL}/{tag['id']}", headers={"If-Match": '"1"'})
         assert (answer.status_code, answer.content) == (204, b"")
         assert (await client.get(f"{URL}/{tag['id']}")).status_code == 404
-        assert (await audited(database))[1] == ("tag:delete", "core", None)
+        assert (await audited(database))[1] == (
+            "tag:delete", "core", {"before": {"name": "core", "color": None, "description": None}},
+        )  # fmt: skip
 
     async def test_of_one_in_use_says_by_how_many(self, client: httpx.AsyncClient, registry: Registry) -> None:
         tag_id, _ = await carried(registry, 2)
