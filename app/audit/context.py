@@ -1,11 +1,14 @@
 """Who does what is being recorded, from where, and by which call."""
 
 from typing import NamedTuple
+from urllib.parse import quote
 
 from asgi_correlation_id import correlation_id
 
 from app.caller import current_call
 
+MAX_ADDRESS_CHARACTERS = 64
+MAX_METHOD_CHARACTERS = 16
 MAX_PATH_CHARACTERS = 500
 
 
@@ -33,10 +36,22 @@ def current_context() -> AuditContext:
         actor_id=None if caller is None else caller.user_id,
         actor_name=None if caller is None else caller.name,
         api_key_prefix=None if caller is None else caller.api_key_prefix,
-        client_address=call.address,
-        method=call.method,
-        path=None if call.path is None else call.path[:MAX_PATH_CHARACTERS],
+        client_address=_printable(call.address, MAX_ADDRESS_CHARACTERS),
+        method=_printable(call.method, MAX_METHOD_CHARACTERS),
+        path=_printable(call.path, MAX_PATH_CHARACTERS),
         status=call.status,
         duration_ms=None if call.method is None else call.milliseconds,
         request_id=correlation_id.get(),
     )
+
+
+def _printable(text: str | None, limit: int) -> str | None:
+    """What the client sent, cut, with whatever is no visible character as it stands in a URL (`%0A`).
+
+    A path arrives decoded, so it can hold line breaks, which would forge lines of a log, NUL, which PostgreSQL does not
+    store, and characters that turn the direction of writing.
+    """
+    if text is None or text.isprintable():
+        return text if text is None else text[:limit]
+    shown = (each if each.isprintable() else quote(each, errors="surrogatepass") for each in text[:limit])
+    return "".join(shown)[:limit]

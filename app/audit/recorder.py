@@ -1,14 +1,18 @@
 """Writes the audit trail, always in the transaction of the change that it describes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import orjson
-from sqlalchemy import insert
+from sqlalchemy import Select, event, insert, literal, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
+from app.access.tenancy import SPACES_CHECKED
 from app.audit.context import CONTEXT_COLUMNS, current_context
+from app.audit.redaction import as_json, without_secrets
+from app.caller import current_call
 from app.database import dialect_name, insert_rows, stored_timestamp
 from app.models.audit import AuditEvent, AuditOutcome
 from app.models.base import table_of, utc_now
@@ -29,7 +33,8 @@ _bulk_columns = (
 
 
 class AuditEntry(NamedTuple):
-    """`changes` is before and after, or a batch's counts; it never holds a secret."""
+    """`changes` is before and after, or a batch's counts. It must not hold secrets; what looks like one is removed
+    (app.audit.redaction)."""
 
     action: str
     resource_type: str
@@ -42,6 +47,9 @@ class AuditEntry(NamedTuple):
 
 
 async def record(session: AsyncSession, entry: AuditEntry) -> None:
+    """One that tells of a failure stands for how the whole call ended: no other is written about that."""
+    if entry.outcome is not AuditOutcome.SUCCEEDED:
+        _mark_call(session)
     await session.execute(
         insert(_table).values(
             space_id=entry.space_id,
@@ -51,35 +59,73 @@ async def record(session: AsyncSession, entry: AuditEntry) -> None:
             resource_name=entry.resource_name,
             outcome=entry.outcome,
             batch_id=entry.batch_id,
-            changes=entry.changes,
+            changes=None if entry.changes is None else without_secrets(entry.changes),
             **current_context()._asdict(),
         )
     )
 
 
+def _mark_call(session: AsyncSession) -> None:
+    """Once it is committed: what is rolled back was not recorded."""
+    call = current_call()
+    if call.is_service:
+        return
+
+    def mark(committed: Session) -> None:
+        # A savepoint's end is told as a commit too.
+        if not committed.in_nested_transaction():
+            call.is_recorded = True
+
+    event.listen(session.sync_session, "after_commit", mark)
+
+
 async def record_many(session: AsyncSession, entries: Iterable[AuditEntry]) -> None:
     """The same for many entries, as one bulk load."""
+    await insert_rows(session, _table, _bulk_columns, _rows(session, entries))
+
+
+async def record_selected(
+    session: AsyncSession, action: str, resource_type: str, batch_id: UUID, found: Select[Any]
+) -> None:
+    """An entry for each row that the statement selects, as `space_id`, `resource_id`, `resource_name` and `changes`.
+
+    For bulk work on rows that are in the database already: nothing of them goes back and forth. They must be rows that
+    the caller may reach, and `changes` must be made of columns that hold no secret, for nobody looks into it.
+    """
+    rows = found.subquery()
+    known = {
+        "occurred_at": utc_now(),
+        "action": action,
+        "resource_type": resource_type,
+        "outcome": AuditOutcome.SUCCEEDED,
+        "batch_id": batch_id,
+        **current_context()._asdict(),
+    }
+    values = [
+        *((name, literal(value, _table.c[name].type)) for name, value in known.items()),
+        *((name, rows.c[name]) for name in ("space_id", "resource_id", "resource_name", "changes")),
+    ]
+    statement = insert(_table).from_select([name for name, _ in values], select(*(value for _, value in values)))
+    await session.execute(statement, execution_options=SPACES_CHECKED)
+
+
+def _rows(session: AsyncSession, entries: Iterable[AuditEntry]) -> Iterator[tuple[Any, ...]]:
     occurred_at = stored_timestamp(session, utc_now())
     context = current_context()
-    # SQLite keeps a UUID as 32 hexadecimal digits, which is SQLAlchemy's portable form.
-    keeps_uuid = dialect_name(session) == "postgresql"
-    await insert_rows(
-        session,
-        _table,
-        _bulk_columns,
-        (
-            (
-                occurred_at,
-                entry.space_id,
-                entry.action,
-                entry.resource_type,
-                entry.resource_id,
-                entry.resource_name,
-                entry.outcome.value,
-                entry.batch_id if keeps_uuid or entry.batch_id is None else entry.batch_id.hex,
-                *context,
-                None if entry.changes is None else orjson.dumps(entry.changes).decode(),
-            )
-            for entry in entries
-        ),
-    )
+    stored_uuid = _as_it_is if dialect_name(session) == "postgresql" else _hexadecimal
+    for entry in entries:
+        changes = None if entry.changes is None else as_json(entry.changes)
+        yield (
+            occurred_at, entry.space_id, entry.action, entry.resource_type, entry.resource_id, entry.resource_name,
+            entry.outcome._value_, stored_uuid(entry.batch_id), *context, changes,
+        )  # fmt: skip
+
+
+def _as_it_is(value: UUID | None) -> UUID | None:
+    return value
+
+
+@lru_cache(maxsize=1)
+def _hexadecimal(value: UUID | None) -> str | None:
+    """SQLite keeps a UUID as 32 hexadecimal digits, which is SQLAlchemy's portable form. Batches share theirs."""
+    return None if value is None else value.hex

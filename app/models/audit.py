@@ -66,7 +66,8 @@ class AuditEvent(Base):
 
 
 class AuditAnchor(Base):
-    """Where the chain begins after retention has removed its oldest part: the last removed entry's place and seal."""
+    """Where the chain begins: before its first entry, and after each part that retention has removed at the last one's
+    place and seal. The newest counts."""
 
     __tablename__ = "audit_anchors"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -76,3 +77,4 @@ class AuditAnchor(Base):
     seal: Mapped[str] = mapped_column(String(64))
     removed: Mapped[int] = mapped_column(Integer, doc="How many entries went")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+    anchor_seal: Mapped[str] = mapped_column(String(64), doc="HMAC-SHA256 over this row: nobody else can make one")
