@@ -32,7 +32,8 @@ class Caller:
 class Call:
     """One request. `rights` are the spaces in which the caller holds a permission, by its name. `spaces` are those in
     which they hold what this call needs; whatever is elsewhere does not exist for it (app.access.tenancy). `status` is
-    what the route answers when all goes well."""
+    what the route answers when all goes well. `is_recorded` tells that the audit trail has an entry about how the call
+    failed already."""
 
     method: str | None = None
     path: str | None = None
@@ -41,6 +42,7 @@ class Call:
     rights: Mapping[str, Spaces] = field(default_factory=dict)
     spaces: Spaces = NOWHERE
     status: int | None = None
+    is_recorded: bool = False
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -64,6 +66,13 @@ def current_call() -> Call:
 def current_user_id() -> int | None:
     caller = current_call().caller
     return None if caller is None else caller.user_id
+
+
+def signed_in_user_id() -> int:
+    """The user's, in a call that nobody else can make."""
+    user_id = current_user_id()
+    assert user_id is not None, "only users call this"
+    return user_id
 
 
 def common(some: Spaces, others: Spaces) -> Spaces:

@@ -444,9 +444,17 @@ async def _read_session(database: Annotated[Database, Depends(get_database)]) ->
         yield session
 
 
-async def _write_session(database: Annotated[Database, Depends(get_database)]) -> AsyncIterator[AsyncSession]:
+async def _write_session(
+    request: Request, database: Annotated[Database, Depends(get_database)]
+) -> AsyncIterator[AsyncSession]:
     async with database.writers.begin() as session:
+        request.state.write_session = session
         yield session
+
+
+def open_write_session(request: Request) -> AsyncSession | None:
+    """The request's transaction, when all its work is in one, from before it commits."""
+    return getattr(request.state, "write_session", None)
 
 
 # scope="function": by default FastAPI runs what stands after `yield` once the answer is sent, and a client would get

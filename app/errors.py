@@ -29,6 +29,7 @@ for bad input, `errors`. Services raise these; routes never catch them.
 """
 
 import errno
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -260,11 +261,14 @@ def _pointer(location: Sequence[str | int]) -> str:
     return "/" + "/".join(cut(str(part)).replace("~", "~0").replace("/", "~1") for part in location)
 
 
+_is_secret = re.compile("password|secret|token|key", re.IGNORECASE)
+
+
 def _echo(kind: str, location: Sequence[str | int], value: object) -> str | None:
     """The offending value, when it can be shown: never a secret, nor what was sent under a name that we do not know."""
     # A body that is no object at all has no names: whatever it holds may be a secret.
     is_unnamed = kind == "extra_forbidden" or tuple(location) == ("body",)
-    if is_unnamed or any("password" in str(part).lower() for part in location):
+    if is_unnamed or any(_is_secret.search(str(part)) for part in location):
         return None
     return cut(str(value)) if isinstance(value, str | int | float) else None
 
@@ -335,7 +339,8 @@ def is_unavailable(error: DBAPIError) -> bool:
     return state == "" and ("database is locked" in str(error.orig) or "connection" in str(error.orig).lower())
 
 
-async def _answer(request: Request, error: Exception) -> Response:
+async def answer_to(request: Request, error: Exception) -> Response:
+    """The problem that stands for the error; what is not the caller's doing is logged."""
     match error:
         case AppError():
             known = error
@@ -355,14 +360,12 @@ async def _answer(request: Request, error: Exception) -> Response:
         case _:
             log.error("unexpected error", path=request.url.path, exc_info=error)
             known = Unexpected(f"unexpected error; the log has it under request id {correlation_id.get()}")
-            # This answer is made outside the middleware that sets the header on every other one.
-            known.headers["X-Request-ID"] = correlation_id.get() or ""
     return problem_response(known, request)
 
 
 def install_error_handlers(app: FastAPI) -> None:
     for kind in (AppError, RequestValidationError, HTTPException, SQLAlchemyError, OSError, Exception):
-        app.add_exception_handler(kind, _answer)
+        app.add_exception_handler(kind, answer_to)
     app.openapi = _with_problems(app.openapi)  # type: ignore[method-assign]
 
 

@@ -1,6 +1,7 @@
 """What holds for a value of any field, whatever its domain: how it is trimmed, bounded and refused."""
 
 import re
+from datetime import UTC, datetime
 from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
@@ -46,6 +47,14 @@ def several_lines(column: str, text: str) -> str:
     if _refused_characters.search(text):
         raise FieldError("invalid_format", f"{column} must not hold control characters")
     return text
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The moment in UTC, in which one without a zone is."""
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise FieldError("out_of_range", "the moment is before the year 1 or after the year 9999 in UTC") from error
 
 
 def _description(text: str) -> str | None:

@@ -1,4 +1,8 @@
-"""Logging: one JSON object a line on standard error, with the request id of the call that caused it."""
+"""Logging: one JSON object a line on standard error, with the request id of the call that caused it.
+
+No secret gets into it: whatever is logged is chosen, never a body or a header; and of addresses the path only, for
+people put passwords into queries.
+"""
 
 import logging
 from collections.abc import MutableMapping
@@ -13,6 +17,21 @@ def _add_request_id(_: Any, __: str, event: MutableMapping[str, Any]) -> Mutable
     if request_id is not None:
         event["request_id"] = request_id
     return event
+
+
+class _WithoutQuery(logging.Filter):
+    """uvicorn's access log names the whole address: (client, method, path and query, version, status)."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                part.partition("?")[0] if isinstance(part, str) and part.startswith("/") else part
+                for part in record.args
+            )
+        return True
+
+
+_without_query = _WithoutQuery()
 
 
 def configure_logging(level: str) -> None:
@@ -43,3 +62,6 @@ def configure_logging(level: str) -> None:
     root.setLevel(level.upper())
     # It tells its dialect each time that somebody asks for the schema's revision, as every readiness check does.
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # At DEBUG it tells every statement with its values.
+    logging.getLogger("aiosqlite").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn.access").addFilter(_without_query)

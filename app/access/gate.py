@@ -1,11 +1,14 @@
-"""Lets a call in, or refuses it: who is calling, and whether they hold what the route asks for."""
+"""Lets a call in, or refuses it: who is calling, whether they hold what the route asks for, and not too often."""
 
 from fastapi import Request
 
 from app.access.api_key_format import MAX_CHARACTERS as MAX_KEY_CHARACTERS
+from app.access.api_key_format import PREFIX as KEY_PREFIX
 from app.access.identities import Identities, Identity
 from app.access.permissions import Permission
-from app.access.routing import AccessRule
+from app.access.rate_limits import RateLimits
+from app.access.routing import AccessRule, CallLimit
+from app.body_limit import body_limit_of
 from app.caller import NOWHERE, common, current_call
 from app.errors import Forbidden, NotAuthenticated
 
@@ -14,17 +17,36 @@ MAX_TOKEN_CHARACTERS = 4096
 
 
 class Gate:
-    def __init__(self, identities: Identities) -> None:
+    def __init__(self, identities: Identities, limits: RateLimits) -> None:
         self._identities = identities
+        self._limits = limits
 
     async def admit(self, request: Request, rule: AccessRule, status: int) -> None:
-        """Completes the current call. Raises NotAuthenticated or Forbidden."""
-        call = current_call()
-        call.status = status
+        """Completes the current call. Raises NotAuthenticated, Forbidden, TooManyRequests or BodyTooLarge."""
+        current_call().status = status
         if rule.is_public:
-            return
-        identity = await self._identified(request)
+            await self._admit_stranger(rule)
+        else:
+            await self._admit_caller(request, rule)
+        if rule.max_body_bytes is not None:
+            body_limit_of(request).lower(rule.max_body_bytes)
+
+    async def _admit_stranger(self, rule: AccessRule) -> None:
+        address = current_call().address
+        if rule.limit is not CallLimit.UNLIMITED:
+            await self._limits.count_stranger(address)
+        if rule.limit is CallLimit.SIGN_IN:
+            await self._limits.count_sign_in_of_address(address)
+
+    async def _admit_caller(self, request: Request, rule: AccessRule) -> None:
+        call = current_call()
+        try:
+            identity = await self._identified(request)
+        except NotAuthenticated:
+            await self._limits.count_stranger(call.address)
+            raise
         call.caller, call.rights = identity.caller, identity.rights
+        await self._limits.count_call(identity.caller, is_batch=rule.limit is CallLimit.BATCH)
         if rule.permission is not None:
             call.spaces = None
             narrow_to(rule.permission, everywhere=rule.everywhere)
@@ -35,17 +57,35 @@ class Gate:
         if key is not None and authorization is not None:
             raise NotAuthenticated(f"send {KEY_HEADER} or a bearer token, not both")
         if key is not None:
-            found = await self._identities.of_key(key) if len(key) <= MAX_KEY_CHARACTERS else None
-            if found is None:
-                raise NotAuthenticated("this API key is unknown, expired or revoked, or its owner is disabled")
-            return found
+            return await self._key_owner(key)
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer" or not token:
             raise NotAuthenticated(f"sign in: this call needs a bearer token or an {KEY_HEADER}")
-        found = await self._identities.of_token(token) if len(token) <= MAX_TOKEN_CHARACTERS else None
+        return await self._token_owner(token)
+
+    async def _key_owner(self, key: str) -> Identity:
+        found = None
+        if key.startswith(KEY_PREFIX) and len(key) <= MAX_KEY_CHARACTERS:
+            found = self._identities.known(key) or await self._looked_up(key)
+        if found is None:
+            raise NotAuthenticated("this API key is unknown, expired or revoked, or its owner is disabled")
+        return found
+
+    async def _token_owner(self, token: str) -> Identity:
+        found = None
+        if not token.startswith(KEY_PREFIX) and len(token) <= MAX_TOKEN_CHARACTERS:
+            found = self._identities.known(token) or await self._identities.of_token(token)
         if found is None:
             raise NotAuthenticated("this token is not valid, has expired, or its session has ended; sign in again")
         return found
+
+    async def _looked_up(self, key: str) -> Identity | None:
+        """Whose the key is, unless too many have been guessed from this address.
+
+        A token needs no such protection: its signature tells, without the database, that it was not guessed.
+        """
+        await self._limits.require_room_for_stranger(current_call().address)
+        return await self._identities.of_key(key)
 
 
 def narrow_to(permission: Permission, *, everywhere: bool = False) -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Request
 from pydantic import BaseModel
 from sqlalchemy import Connection
 
-from app.access.routing import GuardedRoute, public
+from app.access.routing import CallLimit, GuardedRoute, public
 from app.database import Database, get_database
 from app.errors import DatabaseUnavailable
 
@@ -28,7 +28,11 @@ class PoolHealth(BaseModel):
     utilization: float
 
 
-@router.get("/live", summary="Is the process alive", openapi_extra=public("tells nothing but that the process answers"))
+@router.get(
+    "/live",
+    summary="Is the process alive",
+    openapi_extra=public("tells nothing but that the process answers", limit=CallLimit.UNLIMITED),
+)
 async def live() -> Health:
     return Health(status="live")
 
@@ -36,7 +40,7 @@ async def live() -> Health:
 @router.get(
     "/ready",
     summary="Can it serve: database reachable and migrated",
-    openapi_extra=public("tells nothing but whether it can serve"),
+    openapi_extra=public("tells nothing but whether it can serve", limit=CallLimit.UNLIMITED),
 )
 async def ready(request: Request, database: Annotated[Database, Depends(get_database)]) -> Health:
     async with database.read_engine.connect() as connection:
@@ -48,7 +52,9 @@ async def ready(request: Request, database: Annotated[Database, Depends(get_data
 
 
 @router.get(
-    "/pool", summary="The request connections in use", openapi_extra=public("counts of connections, for monitoring")
+    "/pool",
+    summary="The request connections in use",
+    openapi_extra=public("counts of connections, for monitoring", limit=CallLimit.UNLIMITED),
 )
 async def pool(request: Request, database: Annotated[Database, Depends(get_database)]) -> PoolHealth:
     connections = database.pool

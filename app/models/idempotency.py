@@ -15,7 +15,7 @@ class IdempotencyKey(Base):
 
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    fingerprint: Mapped[str] = mapped_column(String(64), doc="SHA-256 of method, path and parsed payload")
+    fingerprint: Mapped[str] = mapped_column(String(64), doc="Keyed SHA-256 of method, path and parsed payload")
     attempt: Mapped[str] = mapped_column(String(32), doc="Which attempt holds the lease")
     lease_until: Mapped[datetime] = mapped_column(UtcDateTime)
     status: Mapped[int | None] = mapped_column(Integer)

@@ -1,0 +1,1 @@
+"""What every request goes through before a route and every answer after it."""
