@@ -1,7 +1,7 @@
 """The `muster` command: what it offers and how it is asked.
 
-`serve`, `migrate` and `rotate-key` work on the configured database; `import`, `delete` and `export` talk to a running
-server. What each does lives in `app/commands/`.
+`serve`, `migrate`, `rotate-key`, `user` and `audit` work on the configured database; `import`, `delete` and `export`
+talk to a running server. What each does lives in `app/commands/`.
 
 Exit codes, for scripts: 0 all done, 1 some rows or ids were refused, 2 failed, 130 interrupted.
 """
@@ -13,10 +13,12 @@ from typing import Annotated
 
 import typer
 
+from app.commands.audit_cli import audit_cli
 from app.commands.delete_instances import delete_instances
 from app.commands.exit_codes import ExitCode, reporting_failures
 from app.commands.export_instances import export_instances
 from app.commands.import_file import import_file
+from app.commands.user_cli import user_cli
 
 cli = typer.Typer(
     name="muster",
@@ -31,6 +33,8 @@ cli = typer.Typer(
 cli.command("import", no_args_is_help=True)(import_file)
 cli.command("delete", no_args_is_help=True)(delete_instances)
 cli.command("export")(export_instances)
+cli.add_typer(user_cli, name="user")
+cli.add_typer(audit_cli, name="audit")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,11 +1,33 @@
 """Settings, read once from the environment (`MUSTER_*`) when a process starts."""
 
+import re
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_origin = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:.]+\](:[0-9]{1,5})?")
+
+
+def listed(value: str) -> list[str]:
+    """The parts of a setting that is a list, with commas between."""
+    return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def each_is_a_network(value: str) -> str:
+    """Addresses and networks, such as `10.0.0.5, 10.1.0.0/16`. Not `*`, with which a caller could claim any address."""
+    return ",".join(str(ip_network(part)) for part in listed(value))
+
+
+def each_is_an_origin(value: str) -> str:
+    """Origins as browsers send them, such as `https://admin.example.com`."""
+    for part in listed(value):
+        if not _origin.fullmatch(part):
+            raise ValueError(f"{part!r} is no origin; one looks like https://admin.example.com")
+    return value
 
 
 class Settings(BaseSettings):
@@ -33,10 +55,15 @@ class Settings(BaseSettings):
     access_token_seconds: int = Field(900, ge=1)
     refresh_token_seconds: int = Field(7 * 24 * 3600, ge=1)
 
-    trusted_proxies: str = ""
-    allowed_hosts: str = "*"
-    cors_origins: str = ""
+    # Lists, with commas between.
+    trusted_proxies: Annotated[str, AfterValidator(each_is_a_network)] = ""
+    allowed_hosts: str = ""
+    cors_origins: Annotated[str, AfterValidator(each_is_an_origin)] = ""
+
     rate_limits: Literal["on", "off"] = "on"
+    rate_limit_requests: int = Field(1_200, ge=1)
+    rate_limit_batches: int = Field(60, ge=1)
+    rate_limit_sign_ins: int = Field(10, ge=1)
 
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024)
     max_ids: int = Field(10_000, ge=1)
@@ -48,6 +75,8 @@ class Settings(BaseSettings):
     deletion_connections: int = Field(4, ge=1)
     judge_processes: int = Field(1, ge=0)
 
+    audit_seal_seconds: float = Field(5.0, gt=0)
+    audit_retention_days: int = Field(730, ge=0)
     statistics_retention_days: int = Field(400, ge=0)
     retention_interval_seconds: int = Field(6 * 3600, ge=1)
 

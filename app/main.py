@@ -2,26 +2,35 @@
 
 import asyncio
 import gc
-import re
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from functools import cache, partial
 from importlib.metadata import version
 
 import structlog
-from asgi_correlation_id import CorrelationIdMiddleware
 from fastapi import APIRouter, FastAPI
+from fastapi.responses import PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.access.documentation import document_security
+from app.access.documentation import document_access
 from app.access.gate import Gate
+from app.access.idempotency import IdempotentCalls, open_fingerprint_key
+from app.access.idempotency_store import IdempotencyStore, keep_removing_old_keys
 from app.access.identities import Identities
 from app.access.listener import keep_listening
+from app.access.rate_limits import RateLimits
 from app.access.tokens import open_access_tokens
-from app.body_limit import BodyLimitMiddleware
-from app.call_middleware import CallMiddleware
+from app.audit.attempts import FailedAttempts
+from app.audit.background import keep_removing as keep_removing_audit
+from app.audit.background import keep_sealing
+from app.audit.retention import AuditRetention
+from app.audit.routes import router as audit_router
+from app.audit.sealer import AuditSealer
+from app.audit.sealing_key import open_sealing
+from app.caller import Call
 from app.capacity.retention import StatisticsRetention, keep_removing
 from app.config import Settings
 from app.credentials.encryption import open_secret_box
@@ -40,10 +49,25 @@ from app.instances.orphans import OrphanService
 from app.instances.plan_token import PlanTokens
 from app.instances.removal_routes import router as removal_router
 from app.instances.routes import router as instances_router
+from app.instances.space_deletion import SpaceDeletionService
+from app.instances.space_routes import router as space_deletion_router
 from app.instances.uploads import UploadDirectory
 from app.logs import configure_logging
+from app.middleware.stack import install_middleware
 from app.migration import migration_head
+from app.spaces.member_routes import router as members_router
+from app.spaces.routes import router as spaces_router
 from app.tags.routes import router as tags_router
+from app.users.api_key_routes import router as api_keys_router
+from app.users.auth_routes import router as auth_router
+from app.users.grant_routes import router as grants_router
+from app.users.notification_routes import router as notifications_router
+from app.users.own_password import OwnPasswordService
+from app.users.role_routes import router as roles_router
+from app.users.routes import router as users_router
+from app.users.sessions import SessionService
+from app.users.sign_in import SignInService
+from app.users.sign_in_limit import SignInLimit
 
 log = structlog.get_logger(__name__)
 
@@ -56,12 +80,18 @@ _sections = [
     {"name": "Instances", "description": "Registered database servers: search, read, change, delete, export."},
     {"name": "Tags", "description": "Words that instances are grouped and found by."},
     {"name": "Credentials", "description": "What instances are reached with. Passwords go in and never come out."},
+    {"name": "Spaces", "description": "Tenants: what is in one does not exist for who may not reach it."},
+    {"name": "Sign-in", "description": "Tokens for a user name and a password, and what concerns oneself."},
+    {"name": "Users", "description": "Who can sign in. What a user owns goes with the user."},
+    {"name": "Roles", "description": "What there is to be allowed, roles that bundle it, and who holds which where."},
+    {"name": "API keys", "description": "For scripts: each is shown once, and can do at most what its owner can."},
+    {"name": "Notifications", "description": "What you are told of."},
+    {"name": "Audit", "description": "Who did what, from where, and when: sealed, so that nobody can rewrite it."},
     {"name": "Maintenance", "description": "Rows that were left behind: see them, remove them."},
     {"name": "Health", "description": "For load balancers and monitoring."},
 ]
 # New containers before the youngest generation is looked through; Python's default is 700.
 GARBAGE_THRESHOLD = 20_000
-_request_id = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -70,27 +100,34 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        settings = app.state.settings
         app.state.secret_box = open_secret_box(settings)
         database = Database(settings)
-        app.state.settings = settings
         app.state.database = database
         app.state.migration_head = migration_head()
         await _require_deletion_function(database)
-        judge = FileJudge(settings.judge_processes)
         app.state.uploads = UploadDirectory(settings.data_dir)
         app.state.uploads.prepare()
         _wire_access(app)
+        _wire_sign_in(app)
+        _wire_audit(app)
+        # Last: it starts a process, which nothing must leave behind.
+        judge = FileJudge(settings.judge_processes)
         _wire_instances(app, judge)
         _settle_garbage_collector()
         retention = StatisticsRetention(database, settings.statistics_retention_days)
         try:
             async with (
                 _in_background(keep_removing(retention, settings.retention_interval_seconds)),
+                _in_background(keep_sealing(app.state.audit_sealer, settings.audit_seal_seconds)),
+                _in_background(keep_removing_audit(app.state.audit_retention, settings.retention_interval_seconds)),
                 _in_background(keep_listening(settings, app.state.identities)),
+                _in_background(keep_removing_old_keys(app.state.idempotency_store)),
             ):
                 yield
         finally:
             judge.close()
+            await app.state.failed_attempts.close()
             await app.state.identities.close()
             await database.dispose()
 
@@ -102,18 +139,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_tags=_sections,
         lifespan=lifespan,
     )
-    app.add_middleware(BodyLimitMiddleware, max_body_bytes=settings.max_body_bytes)
-    app.add_middleware(CallMiddleware)
-    app.add_middleware(
-        CorrelationIdMiddleware,
-        header_name="X-Request-ID",
-        validator=lambda value: _request_id.fullmatch(value) is not None,
-    )
+    app.state.settings = settings
+    install_middleware(app, settings, before_answer=partial(_note_failed_attempt, app))
     install_error_handlers(app)
-    document_security(app)
-    Instrumentator(excluded_handlers=["/metrics", "/health/.*"]).instrument(app).expose(
-        app, tags=["Health"], summary="Metrics for Prometheus"
-    )
+    document_access(app)
+    Instrumentator().expose(app, tags=["Health"], summary="Metrics for Prometheus", response_class=PlainTextResponse)
+    app.include_router(_api())
+    app.include_router(health_router)
+    return app
+
+
+def _api() -> APIRouter:
     api = APIRouter(prefix="/api/v1")
     api.include_router(instances_router)
     api.include_router(removal_router)
@@ -121,16 +157,44 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     api.include_router(maintenance_router)
     api.include_router(tags_router)
     api.include_router(credentials_router)
-    app.include_router(api)
-    app.include_router(health_router)
-    return app
+    api.include_router(spaces_router)
+    api.include_router(members_router)
+    api.include_router(space_deletion_router)
+    api.include_router(auth_router)
+    api.include_router(users_router)
+    api.include_router(roles_router)
+    api.include_router(grants_router)
+    api.include_router(api_keys_router)
+    api.include_router(notifications_router)
+    api.include_router(audit_router)
+    return api
 
 
 def _wire_access(app: FastAPI) -> None:
     settings, database = app.state.settings, app.state.database
     app.state.tokens = open_access_tokens(settings)
     app.state.identities = Identities(database, app.state.tokens)
-    app.state.gate = Gate(app.state.identities)
+    app.state.rate_limits = RateLimits(settings)
+    app.state.gate = Gate(app.state.identities, app.state.rate_limits)
+    app.state.idempotency_store = IdempotencyStore(database)
+    app.state.idempotency = IdempotentCalls(app.state.idempotency_store, open_fingerprint_key(settings))
+
+
+def _wire_sign_in(app: FastAPI) -> None:
+    database, identities = app.state.database, app.state.identities
+    limit = SignInLimit(database)
+    lifetime = timedelta(seconds=app.state.settings.refresh_token_seconds)
+    app.state.sessions = SessionService(database, identities, app.state.tokens, lifetime)
+    app.state.sign_in = SignInService(database, app.state.sessions, limit)
+    app.state.own_password = OwnPasswordService(database, identities, limit)
+
+
+def _wire_audit(app: FastAPI) -> None:
+    settings, database = app.state.settings, app.state.database
+    sealing = open_sealing(settings)
+    app.state.failed_attempts = FailedAttempts(database)
+    app.state.audit_sealer = AuditSealer(database, sealing)
+    app.state.audit_retention = AuditRetention(database, sealing, settings.audit_retention_days)
 
 
 def _wire_instances(app: FastAPI, judge: FileJudge) -> None:
@@ -143,6 +207,11 @@ def _wire_instances(app: FastAPI, judge: FileJudge) -> None:
         database, plan, PlanTokens(box, lifetime), connections=settings.deletion_connections
     )
     app.state.orphans = OrphanService(database, plan, box, lifetime)
+    app.state.space_deletion = SpaceDeletionService(database, app.state.batch_deletion, app.state.identities)
+
+
+async def _note_failed_attempt(app: FastAPI, call: Call, status: int) -> None:
+    await app.state.failed_attempts.note(call, status)
 
 
 @asynccontextmanager
@@ -157,8 +226,11 @@ async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[Non
             await task
 
 
+@cache
 def _settle_garbage_collector() -> None:
     """What is alive now lives as long as the process, so looking through it again and again finds nothing.
+
+    Once a process: a second application's start would make the first one's remains immortal.
 
     With the defaults, the collector took a sixth of an import's time and held the event loop for 30 ms at a time.
     """

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from bench import create, delete, latency, reads
+from bench import access, create, delete, latency, reads
 from bench.report import Report
 from bench.seed import POSTGRESQL, SQLITE
 from bench.servers import Databases, PostgresqlDatabases, SqliteDatabases
@@ -45,7 +45,24 @@ def _pages(databases: Databases, report: Report, *, quick: bool) -> None:
     reads.measure_pages(databases, report, stored=10_000 if quick else 1_000_000)
 
 
-_measurements = {"create": _create, "delete": _delete, "latency": _latency, "list": _list, "pages": _pages}
+def _access(databases: Databases, report: Report, *, quick: bool) -> None:
+    stored, requests = (10_000, 500) if quick else (100_000, 2_000)
+    access.measure_access(databases, report, stored=stored, requests=requests)
+
+
+def _audit(databases: Databases, report: Report, *, quick: bool) -> None:
+    access.measure_audit(databases, report, rows=10_000)
+
+
+_measurements = {
+    "create": _create,
+    "delete": _delete,
+    "latency": _latency,
+    "list": _list,
+    "pages": _pages,
+    "access": _access,
+    "audit": _audit,
+}
 
 
 def main() -> None:

@@ -19,14 +19,17 @@ import asyncpg
 import orjson
 import uvloop
 
+from app.audit.context import CONTEXT_COLUMNS
 from app.database import sqlite_timestamp
 from app.instances.batch_repository import VALUE_COLUMNS
 from app.instances.csv_rows import judge_file
 from app.instances.judged_rows import GoodRow, read_frame
+from bench import signing_in
 from bench.report import Case, Report, Target
 from bench.rows import TAGS, csv_file
 from bench.seed import POSTGRESQL, registry
-from bench.servers import Databases, Server, sqlite_writer
+from bench.servers import IMPORT_PATH, Databases, Server, sqlite_writer
+from bench.signing_in import USER_ID
 
 PREFIX = "import"
 WARM_UP_ROWS = 200
@@ -37,10 +40,12 @@ TARGETS = {
     ("sqlite", 10_000): 2.0,
 }
 
-_instance_columns = ("id", "space_id", *VALUE_COLUMNS, "revision", "created_at", "updated_at")
+_instance_columns = (
+    "id", "space_id", *VALUE_COLUMNS, "revision", "created_at", "updated_at", "created_by", "updated_by",
+)  # fmt: skip
 _event_columns = (
     "occurred_at", "space_id", "action", "resource_type", "resource_id", "resource_name", "outcome", "batch_id",
-    "request_id", "changes",
+    *CONTEXT_COLUMNS, "changes",
 )  # fmt: skip
 # Both variants must have written the same: as many rows, with as much in them.
 _WRITTEN = f"""
@@ -48,9 +53,11 @@ SELECT
     (SELECT count(*) FROM instances WHERE name LIKE '{PREFIX}-%'),
     (SELECT sum(length(name) + length(host) + length(endpoint_key) + length(coalesce(description, '')))
         FROM instances WHERE name LIKE '{PREFIX}-%'),
+    (SELECT sum(created_by + updated_by) FROM instances WHERE name LIKE '{PREFIX}-%'),
     (SELECT sum(tag_id) FROM instance_tags JOIN instances ON id = instance_id WHERE name LIKE '{PREFIX}-%'),
     (SELECT count(*) FROM audit_events WHERE resource_name LIKE '{PREFIX}-%'),
-    (SELECT sum(length(CAST(changes AS text)) + length(action) + length(request_id))
+    (SELECT sum(length(CAST(changes AS text)) + length(action) + length(request_id) + length(actor_name) + length(path)
+            + length(client_address) + length(method) + status + actor_id)
         FROM audit_events WHERE resource_name LIKE '{PREFIX}-%')
 """
 
@@ -162,13 +169,14 @@ def _prepared(kind: str, rows: Sequence[GoodRow], *, first_id: int) -> Prepared:
     moment = now if is_postgresql else sqlite_timestamp(now)
     batch_id = batch if is_postgresql else batch.hex
     tag_ids = {name: number for number, name in enumerate(TAGS, 1)}
+    context = signing_in.audit_context(IMPORT_PATH, batch.hex)
     instances, links, events = [], [], []
     for instance_id, row in enumerate(rows, first_id):
         values = (getattr(row, name) for name in VALUE_COLUMNS if name != "credential_id")
-        instances.append((instance_id, 1, *values, None, 1, moment, moment))
+        instances.append((instance_id, 1, *values, None, 1, moment, moment, USER_ID, USER_ID))
         links += [(instance_id, tag_ids[name]) for name in row.tags]
         events.append((
-            moment, 1, "instance:create", "instance", instance_id, row.name, "succeeded", batch_id, batch.hex,
+            moment, 1, "instance:create", "instance", instance_id, row.name, "succeeded", batch_id, *context,
             orjson.dumps({"after": _after(row)}).decode(),
         ))  # fmt: skip
     return Prepared((

@@ -22,12 +22,14 @@ from uuid import UUID, uuid4
 import asyncpg
 import uvloop
 
+from app.audit.context import CONTEXT_COLUMNS
 from app.database import sqlite_timestamp
 from app.instances.cascade import plan
 from app.instances.cascade_postgresql import FUNCTION_NAME
-from bench.report import Case, Report, Target
+from bench import signing_in
+from bench.report import Case, Comparison, Report, Target
 from bench.seed import POSTGRESQL, dependents, instances, parents
-from bench.servers import Databases, Server, sqlite_writer
+from bench.servers import DELETION_PATH, Databases, Server, sqlite_writer
 
 DEPENDENT_ROWS = 20
 WIDE_ROWS = 10_000
@@ -86,7 +88,7 @@ def _compare_postgresql(databases: Databases, report: Report, fleet: Fleet) -> N
         database=databases.kind,
         name=fleet.name,
         baseline="procedure",
-        is_rate=True,
+        comparison=Comparison.RATE,
         targets={
             "service, 1 connection": Target(0.95 if is_wide else 0.75, at_least=True),
             "service, 4 connections": Target(0.95 if is_wide else 1.2, at_least=True),
@@ -111,7 +113,7 @@ def _compare_sqlite(databases: Databases, report: Report, fleet: Fleet) -> None:
         database=databases.kind,
         name=fleet.name,
         baseline="loop of statements",
-        is_rate=True,
+        comparison=Comparison.RATE,
         targets={"service": Target(0.9, at_least=True)},
     )
     ways = {
@@ -196,14 +198,15 @@ class _Procedure(_Way):
         await connection.execute(_procedure())
 
     async def delete(self, connection: asyncpg.Connection, ids: Sequence[int], batch_id: UUID) -> None:
-        await connection.execute("CALL delete_instances($1, $2, $3)", list(ids), batch_id, REQUEST_ID)
+        await connection.execute("CALL delete_instances($1, $2)", list(ids), batch_id)
 
 
 class _Function(_Way):
     async def delete(self, connection: asyncpg.Connection, ids: Sequence[int], batch_id: UUID) -> None:
         call = f"SELECT {FUNCTION_NAME}($1, 'hard', false, NULL, NULL, false, $2, $3)"
+        context = json.dumps(_CONTEXT._asdict())
         for instance_id in ids:
-            await connection.fetchval(call, instance_id, batch_id, REQUEST_ID)
+            await connection.fetchval(call, instance_id, batch_id, context)
 
 
 class _Cte(_Way):
@@ -212,11 +215,16 @@ class _Cte(_Way):
         for instance_id in ids:
             async with connection.transaction():
                 await connection.fetchval("SELECT id FROM instances WHERE id = $1 FOR UPDATE", instance_id)
-                await connection.fetchval(statement, instance_id, batch_id, REQUEST_ID)
+                await connection.fetchval(statement, instance_id, batch_id)
 
 
+_CONTEXT = signing_in.audit_context(DELETION_PATH, REQUEST_ID)
+_CONTEXT_LITERALS = ", ".join(
+    "NULL" if value is None else f"'{value}'" if isinstance(value, str) else str(value) for value in _CONTEXT
+)
 _AUDIT_COLUMNS = (
-    "occurred_at, space_id, action, resource_type, resource_id, resource_name, outcome, batch_id, request_id, changes"
+    f"{', '.join(CONTEXT_COLUMNS)}, "
+    "occurred_at, space_id, action, resource_type, resource_id, resource_name, outcome, batch_id, changes"
 )
 
 
@@ -227,7 +235,7 @@ def _procedure() -> str:
         for table, counter in counters.items()
     )
     return f"""
-        CREATE PROCEDURE delete_instances(p_ids bigint[], p_batch_id uuid, p_request_id text) LANGUAGE plpgsql AS $$
+        CREATE PROCEDURE delete_instances(p_ids bigint[], p_batch_id uuid) LANGUAGE plpgsql AS $$
         DECLARE
             v_id bigint;
             v_space_id bigint;
@@ -238,8 +246,9 @@ def _procedure() -> str:
                 {deletions}
                 DELETE FROM instances WHERE id = v_id RETURNING space_id, name INTO v_space_id, v_name;
                 INSERT INTO audit_events ({_AUDIT_COLUMNS}) VALUES (
+                    {_CONTEXT_LITERALS},
                     clock_timestamp(), v_space_id, 'instance:delete', 'instance', v_id, v_name, 'succeeded',
-                    p_batch_id, p_request_id, jsonb_build_object('mode', 'hard', 'rows', {_counts(counters)})
+                    p_batch_id, jsonb_build_object('mode', 'hard', 'rows', {_counts(counters)})
                 );
                 COMMIT;
             END LOOP;
@@ -259,7 +268,8 @@ def _cte() -> str:
         counts AS (SELECT {counts} AS rows),
         audit AS (
             INSERT INTO audit_events ({_AUDIT_COLUMNS})
-            SELECT clock_timestamp(), space_id, 'instance:delete', 'instance', $1, name, 'succeeded', $2::uuid, $3::text,
+            SELECT {_CONTEXT_LITERALS},
+                clock_timestamp(), space_id, 'instance:delete', 'instance', $1, name, 'succeeded', $2::uuid,
                 jsonb_build_object('mode', 'hard', 'rows', rows)
             FROM instance, counts
         )
@@ -310,6 +320,6 @@ def _delete_one(connection: sqlite3.Connection, instance_id: int, batch_id: str)
 
 def _note(connection: sqlite3.Connection, subject: tuple[Any, ...], batch_id: str, changes: dict[str, Any]) -> None:
     connection.execute(
-        f"INSERT INTO audit_events ({_AUDIT_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, 'succeeded', ?, ?, ?)",
-        (sqlite_timestamp(datetime.now(UTC)), *subject, batch_id, REQUEST_ID, json.dumps(changes)),
+        f"INSERT INTO audit_events ({_AUDIT_COLUMNS}) VALUES ({_CONTEXT_LITERALS}, ?, ?, ?, ?, ?, ?, 'succeeded', ?, ?)",
+        (sqlite_timestamp(datetime.now(UTC)), *subject, batch_id, json.dumps(changes)),
     )

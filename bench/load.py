@@ -6,12 +6,14 @@ A steady client runs in a process of its own, so that nothing that the measuring
 import asyncio
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection as Pipe
 from types import TracebackType
 from typing import Self, cast
 
 import uvloop
+
+from bench import signing_in
 
 HOST = "127.0.0.1"
 ANSWER_SECONDS = 60
@@ -20,18 +22,19 @@ MAX_CONNECTIONS = 64
 
 
 class Connection(asyncio.Protocol):
-    """One keep-alive connection; one request at a time."""
+    """One keep-alive connection, on which each request has the same headers; one request at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, headers: Mapping[str, str]) -> None:
         self.is_open = True
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in {"Host": HOST, **headers}.items())
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
         self._expected: int | None = None
         self._answered: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(cls, port: int) -> "Connection":
-        _, protocol = await asyncio.get_running_loop().create_connection(cls, HOST, port)
+    async def open(cls, port: int, headers: Mapping[str, str] = signing_in.BEARER) -> "Connection":
+        _, protocol = await asyncio.get_running_loop().create_connection(lambda: cls(headers), HOST, port)
         return protocol
 
     async def get(self, path: str) -> bytes:
@@ -40,7 +43,7 @@ class Connection(asyncio.Protocol):
         self._received.clear()
         self._expected = None
         self._answered = asyncio.get_running_loop().create_future()
-        self._transport.write(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode())
+        self._transport.write(f"GET {path} HTTP/1.1\r\n{self._headers}\r\n".encode())
         await asyncio.wait_for(self._answered, ANSWER_SECONDS)
         head, _, body = bytes(self._received).partition(b"\r\n\r\n")
         if not head.startswith(b"HTTP/1.1 200 "):

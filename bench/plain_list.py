@@ -13,6 +13,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import relationship, selectinload
 
+from app.access.permissions import Permission
+from app.access.routing import GuardedRoute, requires
 from app.database import Database, get_database
 from app.instances.schemas import Instance as InstanceBody
 from app.main import create_app as create_real_app
@@ -22,7 +24,7 @@ from bench.cursors import cursor_after
 
 PATH = "/plain/instances"
 
-router = APIRouter()
+router = APIRouter(route_class=GuardedRoute)
 Instance.__mapper__.add_property(
     "tags", relationship(Tag, secondary=InstanceTag.__table__, lazy="raise", viewonly=True)
 )
@@ -51,7 +53,7 @@ async def _session(database: Annotated[Database, Depends(get_database)]) -> Asyn
         yield session
 
 
-@router.get(PATH, response_model=PlainPage)
+@router.get(PATH, response_model=PlainPage, openapi_extra=requires(Permission.INSTANCE_READ))
 async def list_instances(
     session: Annotated[AsyncSession, Depends(_session)], limit: Annotated[int, Query(ge=1, le=200)] = 50
 ) -> object:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from statistics import median
 
@@ -16,9 +17,31 @@ from rich.table import Table
 RESULTS = Path(__file__).parent / "results"
 
 
+class Comparison(StrEnum):
+    """How a figure is set against its baseline's.
+
+    RATIO is how many times as long it takes, or as much it does; RATE turns seconds around, into how many times as fast
+    it is; DIFFERENCE is what it takes more, in the case's unit.
+    """
+
+    RATIO = "ratio"
+    RATE = "rate"
+    DIFFERENCE = "difference"
+
+    def of(self, value: float, baseline: float, unit: str) -> float:
+        match self:
+            case Comparison.DIFFERENCE:
+                return value - baseline
+            # Figures that are rates already do not divide the other way round.
+            case Comparison.RATE if unit == "s":
+                return baseline / value
+            case _:
+                return value / baseline
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a ratio is to be: at most or at least a limit."""
+    """What a ratio or a difference is to be: at most or at least a limit."""
 
     limit: float
     at_least: bool = False
@@ -32,18 +55,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One comparison: what is measured, on what, and how the figures read.
-
-    `is_rate` makes of the ratio how many times as fast as the baseline a variant is; else it is how many times as long
-    it takes.
-    """
+    """One comparison: what is measured, on what, and how the figures read."""
 
     measurement: str
     database: str
     name: str
     baseline: str
     unit: str = "s"
-    is_rate: bool = False
+    comparison: Comparison = Comparison.RATIO
     targets: Mapping[str, Target] = field(default_factory=dict)
 
 
@@ -54,6 +73,7 @@ class Line:
     case: str
     variant: str
     unit: str
+    comparison: str
     median: float
     ratio: float | None
     target: str | None
@@ -136,7 +156,8 @@ class Report:
     def _caption(self) -> str:
         return (
             f"{self._about['rounds']} rounds in shuffled order, a checkpoint before each variant; medians; a ratio is "
-            "the median of the rounds' ratios to the first variant of its case"
+            "the median of the rounds' ratios to the first variant of its case; with a sign it is the difference, in the "
+            "median's unit"
         )
 
     def _write(self) -> None:
@@ -160,7 +181,7 @@ def _line(case: Case, variant: str, rounds: Rounds) -> Line:
     values = [measured[variant] for measured in rounds]
     ratios = []
     if variant != case.baseline:
-        ratios = [_ratio(case, measured[variant], measured[case.baseline]) for measured in rounds]
+        ratios = [case.comparison.of(measured[variant], measured[case.baseline], case.unit) for measured in rounds]
     ratio = median(ratios) if ratios else None
     target = case.targets.get(variant)
     return Line(
@@ -169,6 +190,7 @@ def _line(case: Case, variant: str, rounds: Rounds) -> Line:
         case=case.name,
         variant=variant,
         unit=case.unit,
+        comparison=case.comparison.value,
         median=median(values),
         ratio=ratio,
         target=None if target is None else str(target),
@@ -178,14 +200,14 @@ def _line(case: Case, variant: str, rounds: Rounds) -> Line:
     )
 
 
-def _ratio(case: Case, value: float, baseline: float) -> float:
-    """Seconds turned into a rate divide the other way round; figures that are rates already do not."""
-    return baseline / value if case.is_rate and case.unit == "s" else value / baseline
-
-
 def _figures(line: Line) -> tuple[str, str, str]:
-    ratio = "" if line.ratio is None else f"{line.ratio:.2f} ({min(line.ratios):.2f}–{max(line.ratios):.2f})"
-    return f"{line.median:,.4g} {line.unit}", ratio, line.target or ""
+    form = "{:+.2f}" if line.comparison == Comparison.DIFFERENCE else "{:.2f}"
+    ratio, least, most = ("" if each is None else form.format(each) for each in _spread(line))
+    return f"{line.median:,.4g} {line.unit}", f"{ratio} ({least}–{most})" if ratio else "", line.target or ""
+
+
+def _spread(line: Line) -> tuple[float | None, float | None, float | None]:
+    return line.ratio, min(line.ratios, default=None), max(line.ratios, default=None)
 
 
 def _verdict(line: Line) -> str:

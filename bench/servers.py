@@ -24,6 +24,7 @@ import asyncpg
 import orjson
 import uvloop
 
+from bench import signing_in
 from bench.seed import POSTGRESQL, SQLITE
 from tests.postgres_server import PostgresServer, free_port
 
@@ -31,6 +32,8 @@ ROOT = Path(__file__).parent.parent
 START_SECONDS = 30
 STOP_SECONDS = 30
 REQUEST_SECONDS = 900
+SERVICE = "app.main:create_app"
+IMPORT_PATH, DELETION_PATH = "/api/v1/instances/batch-create", "/api/v1/instances/batch-delete"
 
 POSTGRESQL_SETTINGS = {
     "shared_buffers": "512MB",
@@ -101,6 +104,7 @@ class PostgresqlDatabases(Databases):
             self._server.start()
             self._run(["CREATE DATABASE empty"])
             _migrate(self._server.url("empty"))
+            self._run(signing_in.statements(self.kind), "empty")
         except BaseException:
             self._server.remove()
             raise
@@ -147,6 +151,9 @@ class SqliteDatabases(Databases):
         self._measured = self._directory / "measured.db"
         try:
             _migrate(f"sqlite+aiosqlite:///{self._path('empty')}")
+            with closing(sqlite3.connect(self._path("empty"))) as connection, connection:
+                for statement in signing_in.statements(self.kind):
+                    connection.execute(statement)
             self._settle(self._path("empty"))
         except BaseException:
             self.close()
@@ -248,12 +255,13 @@ class RequestFailed(RuntimeError):
 class Server:
     """A server on a free port of the loopback interface, from entering the block until leaving it."""
 
-    def __init__(self, database_url: str, *, app: str = "app.main:create_app", **settings: str) -> None:
+    def __init__(self, database_url: str, *, app: str = SERVICE, **settings: str) -> None:
         self.port = free_port()
         self._app = app
         self._directory = Path(tempfile.mkdtemp(prefix="muster-bench-server-"))
         self._environment = _environment(
-            database_url=database_url, data_dir=str(self._directory), log_level="WARNING", judge_processes="1", **settings
+            database_url=database_url, data_dir=str(self._directory), log_level="WARNING", judge_processes="1",
+            token_key=signing_in.TOKEN_KEY, rate_limits="off", **settings,
         )  # fmt: skip
         self._log = self._directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -262,6 +270,7 @@ class Server:
         command = [
             sys.executable, "-m", "uvicorn", "--factory", self._app, "--host", "127.0.0.1", "--port", str(self.port),
             "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header",
+            "--timeout-keep-alive", "60",
         ]  # fmt: skip
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
@@ -277,7 +286,7 @@ class Server:
 
     def request(self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json") -> bytes:
         """The answer's body, whole. Raises RequestFailed unless the status is a success."""
-        headers = {} if body is None else {"Content-Type": media_type}
+        headers = signing_in.BEARER | ({} if body is None else {"Content-Type": media_type})
         # A connection each: the server closes one that idles for some seconds.
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)) as connection:
             connection.request(method, path, body, headers)
@@ -291,7 +300,7 @@ class Server:
         """Seconds from the first byte of the upload to the last one of the report; every row must be created."""
         body, media_type = multipart(file)
         started = time.perf_counter()
-        answer = self.request("POST", "/api/v1/instances/batch-create", body, media_type)
+        answer = self.request("POST", IMPORT_PATH, body, media_type)
         seconds = time.perf_counter() - started
         counts = orjson.loads(answer)["counts"]
         if counts["created"] != counts["rows"]:
@@ -302,7 +311,7 @@ class Server:
         """Seconds that a hard deletion takes; every instance must be deleted."""
         body = orjson.dumps({"instance_ids": list(ids), "mode": "hard"})
         started = time.perf_counter()
-        answer = self.request("POST", "/api/v1/instances/batch-delete", body)
+        answer = self.request("POST", DELETION_PATH, body)
         seconds = time.perf_counter() - started
         report = orjson.loads(answer)
         if report["outcome"] != "complete":

@@ -15,8 +15,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
 
-_values = {"errors", "pagination", "fields", "preconditions", "caller"}
-_foundation = {"config", "database", "key_file", *_values}
+_values = {"errors", "pagination", "fields", "preconditions", "caller", "csv_cells", "csv_answers"}
+_foundation = {"config", "database", "key_file", "body_limit", *_values}
 _access = {*_foundation, "models"}
 _audit = {*_access, "access"}
 _users = {*_audit, "audit"}
@@ -25,7 +25,7 @@ _named = {*_spaces, "spaces"}
 _instances = {*_named, "tags", "credentials"}
 _known = {*_instances, "instances"}
 _synced = {*_known, "inventory", "capacity", "classifications"}
-_process = {"logs", "migration", "body_limit", "call_middleware"}
+_process = {"logs", "migration", "middleware", "call_middleware"}
 _everything = {*_synced, *_process, "syncs", "databases", "health", "main", "commands"}
 
 MAY_IMPORT: Mapping[str, set[str]] = {
@@ -56,10 +56,13 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     # Of the foundation: what holds for any value, header, body, log line or migration, whatever its domain.
     "fields": {"errors", "pagination"},
     "preconditions": {"errors"},
+    "csv_cells": set(),
+    "csv_answers": set(),
     "body_limit": {"errors"},
     # Who is calling is a fact about the process's present work, like the time: it needs nothing of ours.
     "caller": set(),
     "call_middleware": {"caller"},
+    "middleware": {"config", "errors", "body_limit", "call_middleware"},
     "key_file": set(),
     "logs": set(),
     "migration": set(),

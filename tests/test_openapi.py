@@ -2,6 +2,7 @@
 
 import errno
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -11,13 +12,34 @@ from tests.factories import Registry
 
 Document = dict[str, Any]
 METHODS = ("get", "post", "put", "patch", "delete")
-# No example can work here: the token that it takes is the one of a report that was just read.
-WITHOUT_WORKING_EXAMPLE = {("post", "/api/v1/maintenance/orphans/clean")}
+# No example can work here.
+WITHOUT_WORKING_EXAMPLE = {
+    # The token that it takes is the one of a report that was just read.
+    ("post", "/api/v1/maintenance/orphans/clean"),
+    # What it takes is the caller's own, and secret.
+    ("post", "/api/v1/auth/refresh"),
+    ("post", "/api/v1/auth/password"),
+}
 
 
 @pytest.fixture
 async def document(client: httpx.AsyncClient) -> Document:
     return (await client.get("/openapi.json")).json()
+
+
+@pytest.fixture
+async def ids(registry: Registry, admin: int) -> dict[str, int]:
+    """What stands for the parameters of paths: one of each, which the administrator may see."""
+    key = {"prefix": "mst_00000000", "key_hash": "0" * 64, "scopes": [], "created_at": datetime.now(UTC)}
+    return {
+        "instance_id": await registry.instance(),
+        "tag_id": await registry.tag(),
+        "credential_id": await registry.credential(),
+        "space_id": await registry.space(),
+        "user_id": await registry.user(),
+        "role_id": await registry.role(),
+        "api_key_id": await registry.insert("api_keys", user_id=admin, name="a key", **key),
+    }
 
 
 def operations(document: Document) -> list[tuple[str, str, Document]]:
@@ -64,10 +86,8 @@ class TestDescription:
 
 class TestExamples:
     async def test_every_example_body_is_accepted(
-        self, client: httpx.AsyncClient, document: Document, registry: Registry
+        self, client: httpx.AsyncClient, document: Document, ids: dict[str, int]
     ) -> None:
-        instance_id = await registry.instance()
-        ids = {"instance_id": instance_id, "tag_id": await registry.tag(), "credential_id": await registry.credential()}
         for method, path, operation in operations(document):
             content = operation.get("requestBody", {}).get("content", {})
             if "application/json" not in content or (method, path) in WITHOUT_WORKING_EXAMPLE:
@@ -78,10 +98,8 @@ class TestExamples:
             assert answer.is_success, (method, path, body, answer.text)
 
     async def test_every_read_works_as_it_stands(
-        self, client: httpx.AsyncClient, document: Document, registry: Registry
+        self, client: httpx.AsyncClient, document: Document, ids: dict[str, int]
     ) -> None:
-        instance_id = await registry.instance()
-        ids = {"instance_id": instance_id, "tag_id": await registry.tag(), "credential_id": await registry.credential()}
         for method, path, _ in operations(document):
             if method == "get":
                 answer = await client.get(path.format(**ids))

@@ -1,16 +1,20 @@
 """A running server, as the commands see it: requests in, answers or failures that a person can act on out."""
 
 import ipaddress
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from pathlib import Path
 from typing import Annotated, BinaryIO, TypeVar
 
 import httpx
 import typer
 from pydantic import BaseModel, ValidationError
 
+from app.commands.api_key import KEY_VARIABLE, chosen_key
 from app.commands.exit_codes import CommandFailed
+from app.commands.screen import error_console
 
 Answer = TypeVar("Answer", bound=BaseModel)
 JsonBody = Mapping[str, "str | int | bool | list[int] | None"]
@@ -21,6 +25,9 @@ READ_SECONDS = 30 * 60.0
 WRITE_SECONDS = 5 * 60.0
 MAY_BE_DONE = "; what was asked may be done all the same, and running the command again is safe"
 SHOWN_CHARACTERS_OF_FOREIGN_ANSWER = 200
+# Limits are by the minute; who is told to wait for much longer should decide that themselves.
+MAX_WAIT_SECONDS = 120
+MAX_WAITS = 10
 
 UrlOption = Annotated[str, typer.Option("--url", metavar="URL", envvar="MUSTER_URL", help="The server to talk to.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -50,6 +57,15 @@ class Problem(BaseModel):
     errors: list[InputProblem] = []
 
 
+# What can be done about it from here.
+_hints: Mapping[int, str] = {
+    HTTPStatus.UNAUTHORIZED: f"Give a valid API key by {KEY_VARIABLE} or --api-key-file. To make one, sign in on the "
+    "server's documentation page (/docs) and send POST /api/v1/api-keys there.",
+    HTTPStatus.FORBIDDEN: "A key may do what its scopes name and its owner's roles allow; GET /api/v1/auth/me tells "
+    "what that is, and an administrator can change the roles.",
+}
+
+
 class ServerRefused(CommandFailed):
     """The server answered with a problem; `document` is its JSON as it came."""
 
@@ -59,16 +75,19 @@ class ServerRefused(CommandFailed):
         lines = [f"{problem.title} ({problem.status}): {problem.detail}", *(f"  {each}" for each in problem.errors)]
         if problem.request_id:
             lines.append(f"  request id: {problem.request_id}")
+        if problem.status in _hints:
+            lines.append(f"  {_hints[problem.status]}")
         super().__init__("\n".join(lines), document)
 
 
 class Server:
-    """A server at `url`. Tests hand in a transport that answers in its place."""
+    """A server at `url`, to which an API key is shown. Tests hand in a transport that answers in its place."""
 
-    def __init__(self, url: str, transport: httpx.BaseTransport | None) -> None:
+    def __init__(self, url: str, key: str | None, transport: httpx.BaseTransport | None) -> None:
         self._url = url
         self._http = httpx.Client(
             base_url=_checked(url),
+            headers={} if key is None else {"X-API-Key": key},
             transport=transport,
             timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
             # A proxy for the outside world cannot reach this machine's own address.
@@ -79,8 +98,15 @@ class Server:
         self._http.close()
 
     def post_json(self, path: str, body: JsonBody) -> httpx.Response:
+        """Waits and asks again while the server says that there were too many requests."""
         with self._failures(MAY_BE_DONE):
-            return _successful(self._http.post(path, json=body))
+            response = self._http.post(path, json=body)
+            waits = 0
+            while waits < MAX_WAITS and (seconds := _seconds_to_wait(response)) is not None:
+                _wait(seconds)
+                response = self._http.post(path, json=body)
+                waits += 1
+            return _successful(response)
 
     def post_file(self, path: str, fields: Mapping[str, str], name: str, content: BinaryIO) -> httpx.Response:
         """Sends the file as a multipart form, in pieces as they are read."""
@@ -110,11 +136,11 @@ class Server:
 
 
 @contextmanager
-def connected(context: typer.Context, url: str) -> Iterator[Server]:
-    """The server for one command."""
+def connected(context: typer.Context, url: str, api_key: str | None, api_key_file: Path | None) -> Iterator[Server]:
+    """The server for one command, as its options say."""
     transport = context.obj
     assert transport is None or isinstance(transport, httpx.BaseTransport)
-    server = Server(url, transport)
+    server = Server(url, chosen_key(api_key, api_key_file), transport)
     try:
         yield server
     finally:
@@ -144,6 +170,20 @@ def _is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _seconds_to_wait(response: httpx.Response) -> int | None:
+    """None when the answer asks for no waiting, or for too much."""
+    if response.status_code != HTTPStatus.TOO_MANY_REQUESTS:
+        return None
+    told = response.headers.get("Retry-After", "")
+    seconds = int(told) if told.isascii() and told.isdigit() and len(told) < 6 else None
+    return seconds if seconds is not None and seconds <= MAX_WAIT_SECONDS else None
+
+
+def _wait(seconds: int) -> None:
+    error_console().print(f"the server asks to wait for {seconds} seconds (too many requests)", soft_wrap=True)
+    time.sleep(seconds)
 
 
 def _successful(response: httpx.Response) -> httpx.Response:

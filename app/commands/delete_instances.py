@@ -18,6 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 
+from app.commands.api_key import KeyFileOption, KeyOption
 from app.commands.client import DEFAULT_URL, JsonBody, Server, UrlOption, connected, parsed
 from app.commands.deletion_reports import DeletionPlan, DeletionReport, merged_report, summed
 from app.commands.exit_codes import CommandFailed, ExitCode, reporting_failures
@@ -97,6 +98,8 @@ def delete_instances(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON instead of tables.")] = False,
     url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    api_key_file: KeyFileOption = None,
 ) -> None:
     """Delete instances by id.
 
@@ -109,7 +112,7 @@ def delete_instances(
             # A path that cannot be written is better known before the deletion than after it.
             write_problems(problems, PROBLEM_COLUMNS, [])
         console = result_console(as_json=as_json)
-        with connected(context, url) as server:
+        with connected(context, url, api_key, api_key_file) as server:
             tokens: Sequence[str | None] = [None] * len(request.slices())
             if not yes and not dry_run:
                 tokens = _agreed_plan(server, request, console)

@@ -9,6 +9,7 @@ from typing import Annotated, BinaryIO
 import typer
 from rich.progress import DownloadColumn, TextColumn, TimeElapsedColumn
 
+from app.commands.api_key import KeyFileOption, KeyOption
 from app.commands.client import DEFAULT_URL, UrlOption, connected
 from app.commands.exit_codes import reporting_failures
 from app.commands.screen import error_console, progress_bar
@@ -41,6 +42,8 @@ def export_instances(
         bool, typer.Option("--all-columns", help="Add the columns that an import does not take, such as the id.")
     ] = False,
     url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    api_key_file: KeyFileOption = None,
 ) -> None:
     """Write the registered instances as CSV.
 
@@ -59,7 +62,7 @@ def export_instances(
     parameters: list[tuple[str, str | int]] = [("format", "csv")]
     parameters += [(name, value) for name, value in given.items() if value is not None]
     parameters += [("tag", each) for each in tag or []]
-    with reporting_failures(), connected(context, url) as server:
+    with reporting_failures(), connected(context, url, api_key, api_key_file) as server:
         with server.download("api/v1/instances/export", parameters) as content, _opened(output) as file:
             _write(content, file, show_progress=output is not None)
         if output is not None:

@@ -14,6 +14,7 @@ import typer
 from pydantic import BaseModel, ValidationError
 from rich.progress import BarColumn, FileSizeColumn, TextColumn, TimeElapsedColumn
 
+from app.commands.api_key import KeyFileOption, KeyOption
 from app.commands.client import DEFAULT_URL, Server, ServerRefused, UrlOption, connected, parsed
 from app.commands.exit_codes import ExitCode, reporting_failures
 from app.commands.screen import counted, printable, progress_bar, result_console, show_problems, write_problems
@@ -72,6 +73,8 @@ def import_file(
         Path, typer.Argument(exists=True, dir_okay=False, readable=True, metavar="FILE", help="The CSV file.")
     ],
     url: UrlOption = DEFAULT_URL,
+    api_key: KeyOption = None,
+    api_key_file: KeyFileOption = None,
     space_id: Annotated[
         int | None,
         typer.Option(min=1, metavar="ID", help="The space to register in; by default the only one you have."),
@@ -124,7 +127,7 @@ def import_file(
         if problems is not None:
             # A path that cannot be written is better known before the import than after it.
             write_problems(problems, PROBLEM_COLUMNS, [])
-        with connected(context, url) as server:
+        with connected(context, url, api_key, api_key_file) as server:
             verdict = _upload(server, file, fields)
         _show(verdict, problems, as_json=as_json)
     if verdict.report.outcome != "complete":

@@ -14,7 +14,7 @@ from rich.progress import Progress, ProgressColumn
 from rich.table import Table
 from rich.text import Text
 
-from app.instances.csv_cells import neutralized
+from app.csv_cells import neutralized
 
 SHOWN_PROBLEMS = 50
 

@@ -68,7 +68,7 @@ class UserSession(Base):
 
 
 class RefreshToken(Base):
-    """A used one stays until its session is removed, so that using it again can be told from nonsense."""
+    """A used one stays until it has expired, so that using it again can be told from nonsense."""
 
     __tablename__ = "refresh_tokens"
     __table_args__ = (UniqueConstraint("token_hash"), {"sqlite_autoincrement": True})

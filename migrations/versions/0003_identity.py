@@ -232,6 +232,7 @@ def _make_tables() -> None:
         sa.Column("seal", sa.String(length=64), nullable=False),
         sa.Column("removed", sa.Integer(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("anchor_seal", sa.String(length=64), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_anchors")),
         sqlite_autoincrement=True,
     )

@@ -1,5 +1,7 @@
-"""The command line against a server that each test scripts."""
+"""The command line: against a server that each test scripts, or on a database of its own."""
 
+import logging
+import os
 from collections.abc import Callable, Sequence
 
 import httpx
@@ -11,12 +13,14 @@ from app.cli import cli
 
 Handler = Callable[[httpx.Request], httpx.Response]
 Muster = Callable[..., Result]
+Run = Callable[..., Result]
 
 
 @pytest.fixture
 def muster(monkeypatch: pytest.MonkeyPatch) -> Muster:
     """Runs a command; `answer` stands in for the server."""
-    monkeypatch.delenv("MUSTER_URL", raising=False)
+    for name in ("MUSTER_URL", "MUSTER_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
 
     def run(arguments: Sequence[object], answer: Handler | None = None, stdin: str | None = None) -> Result:
         transport = httpx.MockTransport(answer or unreachable)
@@ -32,3 +36,19 @@ def unreachable(request: httpx.Request) -> httpx.Response:
 def problem(status: int, **members: object) -> httpx.Response:
     document = {"type": "urn:muster:problem:x", "status": status, "title": "Parameter error", "detail": "no", **members}
     return httpx.Response(status, json=document, headers={"Content-Type": "application/problem+json"})
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command with just these settings."""
+    # A command sends the log to the standard error that it finds, which here is gone when it ends.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def invoke(*arguments: str, stdin: str | None = None, **settings: object) -> Result:
+        for name in [name for name in os.environ if name.startswith("MUSTER_")]:
+            monkeypatch.delenv(name)
+        for name, value in settings.items():
+            monkeypatch.setenv(f"MUSTER_{name.upper()}", str(value))
+        return CliRunner().invoke(cli, arguments, input=stdin)
+
+    return invoke

@@ -11,7 +11,7 @@ class TestMuster:
     def test_without_a_command_it_tells_what_there_is(self, muster: Muster) -> None:
         result = muster([])
         assert result.exit_code == 2
-        for command in ("import", "delete", "export", "serve", "migrate", "rotate-key"):
+        for command in ("import", "delete", "export", "serve", "migrate", "rotate-key", "user", "audit"):
             assert f"\n  {command} " in result.output
 
     def test_an_error_that_nobody_foresaw_is_2_and_not_1(

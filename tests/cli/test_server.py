@@ -4,7 +4,6 @@ A server that serves is a process of its own. What refuses to start, or ends by 
 takes two seconds to load.
 """
 
-import logging
 import os
 import re
 import shutil
@@ -12,37 +11,19 @@ import signal
 import socket
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import httpx
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from app.cli import cli
 from app.commands.server import SAMPLE, announcement, listen, url_of
+from tests.cli.conftest import Run
 from tests.postgres_server import free_port
 from tests.served import ROOT, STOP_SECONDS, Served, serve
 
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command with just these settings."""
-    # A command sends the log to the standard error that it finds, which here is gone when it ends.
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-
-    def invoke(*arguments: str, **settings: object) -> Result:
-        for name in [name for name in os.environ if name.startswith("MUSTER_")]:
-            monkeypatch.delenv(name)
-        for name, value in settings.items():
-            monkeypatch.setenv(f"MUSTER_{name.upper()}", str(value))
-        return CliRunner().invoke(cli, arguments)
-
-    return invoke
+ANSWER_SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +43,10 @@ def data_dir(tmp_path: Path) -> Path:
     return path
 
 
-def import_sample(url: str) -> httpx.Response:
+def import_sample(url: str, key: dict[str, str]) -> httpx.Response:
     with SAMPLE.open("rb") as file:
-        return httpx.post(url, files={"file": file})
+        # The first import waits for the process that judges files, which is slow to load on a busy machine.
+        return httpx.post(url, files={"file": file}, headers=key, timeout=ANSWER_SECONDS)
 
 
 def group_is_gone(process_group: int) -> bool:
@@ -91,10 +73,11 @@ class TestServe:
         assert served.data_dir.stat().st_mode & 0o777 == 0o700
 
     def test_the_printed_line_imports_the_sample(self, served: Served) -> None:
-        printed = re.search(r"curl -F file=@(\S+) (\S+)\n", served.announced)
+        printed = re.search(r'curl -H "(\S+): (\S+)" -F file=@(\S+) (\S+)\n', served.announced)
         assert printed is not None
-        assert (ROOT / printed[1]).samefile(SAMPLE)
-        report = import_sample(printed[2]).json()
+        header, key, file, url = printed.groups()
+        assert (ROOT / file).samefile(SAMPLE)
+        report = import_sample(url, {header: key}).json()
         assert report["outcome"] == "complete"
         assert report["counts"]["created"] == 20
 
@@ -120,7 +103,7 @@ class TestStop:
 
     def test_sigterm_ends_it_with_0_and_no_process_is_left(self, started: Served) -> None:
         # Judging a file takes a process of its own.
-        assert import_sample(f"{started.url}/api/v1/instances/batch-create").is_success
+        assert import_sample(f"{started.url}/api/v1/instances/batch-create", started.key).is_success
         assert started.stop(signal.SIGTERM) == 0
         assert group_is_gone(started.process.pid)
 
@@ -140,6 +123,7 @@ class TestRefusal:
             ({"database_url": "sqlite://"}, "must name a file"),
             ({"database_url": "sqlite:////nonexistent/muster.db"}, "the folder /nonexistent of the database"),
             ({"secret_key": "short"}, "MUSTER_SECRET_KEY: key 1 of 1 is not a Fernet key"),
+            ({"token_key": "short"}, "the key of MUSTER_TOKEN_KEY must have at least 32 characters"),
         ],
     )
     def test_settings_that_cannot_be(self, run: Run, tmp_path: Path, settings: dict[str, str], message: str) -> None:
@@ -159,6 +143,54 @@ class TestRefusal:
         refused = run("serve", "--host", "192.0.2.1", "--port", "0", data_dir=tmp_path)
         assert refused.exit_code == 2
         assert "cannot listen on 192.0.2.1 port 0: Cannot assign requested address" in refused.stderr
+
+
+class TestFirstStart:
+    def test_shows_a_password_that_signs_in(self, served: Served) -> None:
+        form = {"username": "admin", "password": served.password}
+        tokens = httpx.post(f"{served.url}/api/v1/auth/login", data=form, timeout=ANSWER_SECONDS).json()
+        headers = {"Authorization": f"Bearer {tokens['access_token']}"}
+        me = httpx.get(f"{served.url}/api/v1/auth/me", headers=headers).json()
+        assert me["username"] == "admin"
+
+    def test_puts_no_secret_into_the_log_nor_into_a_file(self, served: Served) -> None:
+        secrets = [served.password, served.key["X-API-Key"]]
+        files = [served.log, *(path for path in served.data_dir.rglob("*") if path.is_file())]
+        assert served.data_dir / "muster.db" in files
+        assert [path for path in files for secret in secrets if secret.encode() in path.read_bytes()] == []
+
+    def test_a_later_start_shows_no_secret(self, data_dir: Path) -> None:
+        first = serve(data_dir)
+        first.end()
+        later = serve(data_dir)
+        later.end()
+        assert later.announced.splitlines() == [
+            f"Muster answers on {later.url}",
+            f"  documentation    {later.url}/docs",
+            '  import a sample  curl -H "X-API-Key: $MUSTER_API_KEY" -F file=@examples/fleet.csv '
+            f"{later.url}/api/v1/instances/batch-create",
+            "                   (for a key, sign in on the documentation page and send POST /api/v1/api-keys)",
+        ]
+
+    def test_a_configured_password_is_not_shown_and_no_key_is_made(self, data_dir: Path) -> None:
+        password = "configured-for-this-test"
+        first = serve(data_dir, admin_password=password)
+        try:
+            form = {"username": "admin", "password": password}
+            assert httpx.post(f"{first.url}/api/v1/auth/login", data=form, timeout=ANSWER_SECONDS).status_code == 200
+        finally:
+            first.end()
+        assert first.announced.startswith(
+            "First start: the user admin has the password that MUSTER_ADMIN_PASSWORD says\n"
+        )
+        assert "mst_" not in first.announced
+        assert password not in first.announced + first.log.read_text()
+
+    def test_a_configured_password_that_is_refused_is_2(self, run: Run, data_dir: Path) -> None:
+        refused = run("serve", "--port", "0", data_dir=data_dir, admin_password="password1234")
+        assert refused.exit_code == 2
+        assert "MUSTER_ADMIN_PASSWORD: this password is one of those that are guessed first" in refused.stderr
+        assert "password1234" not in refused.output
 
 
 class TestMigrate:
@@ -216,6 +248,6 @@ class TestAnnouncement:
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
         monkeypatch.chdir(ROOT)
-        assert "file=@examples/fleet.csv " in announcement("http://127.0.0.1:8000")
+        assert "file=@examples/fleet.csv " in announcement("http://127.0.0.1:8000", None)
         monkeypatch.chdir(tmp_path)
-        assert f"file=@{SAMPLE} " in announcement("http://127.0.0.1:8000")
+        assert f"file=@{SAMPLE} " in announcement("http://127.0.0.1:8000", None)
