@@ -67,8 +67,10 @@ async def wait_until_alone(session: AsyncSession) -> None:
         await session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": CHAIN_LOCK})
 
 
-async def has_unsealed(session: AsyncSession) -> bool:
-    return bool(await _fetch(session, ["id"], "FROM audit_events WHERE sequence IS NULL LIMIT 1"))
+async def newest_unsealed(session: AsyncSession) -> int | None:
+    """The highest id; None when every entry is sealed."""
+    [[newest]] = await _fetch(session, ["max(id)"], "FROM audit_events WHERE sequence IS NULL")
+    return None if newest is None else int(newest)
 
 
 async def count_unsealed(session: AsyncSession) -> int:
@@ -76,10 +78,10 @@ async def count_unsealed(session: AsyncSession) -> int:
     return int(count)
 
 
-async def unsealed(session: AsyncSession, limit: int) -> Sequence[StoredRow]:
-    """In order of id, among those that are committed: one with a lower id may follow later."""
-    rest = "FROM audit_events WHERE sequence IS NULL ORDER BY id LIMIT ?"
-    return [tuple(row) for row in await _fetch(session, SEALED_COLUMNS, rest, limit)]
+async def unsealed(session: AsyncSession, newest: int, limit: int) -> Sequence[StoredRow]:
+    """In order of id, up to `newest`, among those that are committed: one with a lower id may follow later."""
+    rest = "FROM audit_events WHERE sequence IS NULL AND id <= ? ORDER BY id LIMIT ?"
+    return [tuple(row) for row in await _fetch(session, SEALED_COLUMNS, rest, newest, limit)]
 
 
 async def sealed_after(session: AsyncSession, sequence: int, limit: int) -> list[SealedRow]:

@@ -45,7 +45,7 @@ class TestCanonical:
     async def test_is_the_same_from_both_databases(self, database: Database) -> None:
         await add(database)
         async with database.readers() as session:
-            [row] = await chain_repository.unsealed(session, 10)
+            [row] = await chain_repository.unsealed(session, 2**62, 10)
         assert canonical(5, row) == canonical(5, ROW)
 
     @pytest.mark.parametrize("text", ['{"b": 1, "a": [1.0, 2]}', '{"a":[1.0,2],"b":1}', ' {"a" : [1.0,2] , "b":1}'])

@@ -1,12 +1,15 @@
 """What the audit trail says of an import: an entry for each instance that it made, and one for the batch."""
 
 from typing import Any
+from uuid import uuid4
 
 import httpx
 from fastapi import FastAPI
 from sqlalchemy import select
 
+from app.audit.recorder import AuditEntry, record
 from app.database import Database
+from app.instances.batch_repository import is_recorded
 from app.models import Base
 from tests.conftest import client_of
 from tests.factories import Registry
@@ -82,3 +85,15 @@ class TestInstances:
             await upload(client, csv_of(f"m{number},pg,m{number}", f"k{number},pg,k{number}"))
         found = await entries(database, "instance:create")
         assert [entry["resource_name"] for entry in found] == [f"{x}{number}" for number in range(8) for x in "mk"]
+
+
+class TestEvidence:
+    async def test_of_an_instance_is_its_id_with_its_name(self, database: Database) -> None:
+        """A server that crashed can draw an id again, for another row of the same batch."""
+        batch_id = uuid4()
+        async with database.writers.begin() as session:
+            await record(session, AuditEntry("instance:create", "instance", 17, "n6", 1, batch_id=batch_id))
+        async with database.readers() as session:
+            assert await is_recorded(session, batch_id, "instance", 17, "n6")
+            assert not await is_recorded(session, batch_id, "instance", 17, "n0")
+            assert not await is_recorded(session, uuid4(), "instance", 17, "n6")

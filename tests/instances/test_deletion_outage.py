@@ -48,7 +48,13 @@ def server() -> Iterator[PostgresServer]:
 async def app(server: PostgresServer, tmp_path: Path) -> AsyncIterator[FastAPI]:
     name = f"test_{uuid4().hex}"
     await execute_on(server.url(), f"CREATE DATABASE {name} TEMPLATE template_muster")
-    settings = Settings(database_url=server.url(name), data_dir=tmp_path, judge_processes=0, log_level="CRITICAL")
+    settings = Settings(
+        database_url=server.url(name),
+        data_dir=tmp_path,
+        judge_processes=0,
+        log_level="CRITICAL",
+        allowed_hosts="muster.test",
+    )
     application = create_app(settings)
     async with application.router.lifespan_context(application):
         yield application
