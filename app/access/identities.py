@@ -14,6 +14,7 @@ from cachetools import TLRUCache
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
 
 from app.access import repository
 from app.access.api_key_format import digest
@@ -87,7 +88,12 @@ class Identities:
     async def changed(self, session: AsyncSession) -> None:
         """To be called in the transaction that changes users, roles, grants, keys or sessions."""
         await repository.announce(session)
-        event.listen(session.sync_session, "after_commit", lambda _: self.forget(), once=True)
+        event.listen(session.sync_session, "after_commit", self._forget_when_committed)
+
+    def _forget_when_committed(self, session: Session) -> None:
+        # The event also comes when a savepoint is released, and then nobody else sees the change yet.
+        if not session.in_nested_transaction():
+            self.forget()
 
     def forget(self) -> None:
         """Everybody is looked up anew."""

@@ -232,7 +232,13 @@ class TestTokenOfSomethingElse:
 class TestExpiry:
     @pytest.fixture
     def settings(self, database_url: str, tmp_path: Path) -> Settings:
-        return Settings(database_url=database_url, data_dir=tmp_path, judge_processes=0, plan_token_seconds=1)
+        return Settings(
+            database_url=database_url,
+            data_dir=tmp_path,
+            judge_processes=0,
+            plan_token_seconds=1,
+            allowed_hosts="muster.test",
+        )
 
     async def test_an_expired_token_is_stale(self, client: httpx.AsyncClient, database: Database) -> None:
         ids = await fleet(database, [0])
