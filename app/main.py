@@ -1,9 +1,8 @@
 """The API's composition root: settings, lifespan, middleware, routers and error handlers."""
 
-import asyncio
 import gc
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import cache, partial
 from importlib.metadata import version
@@ -24,14 +23,14 @@ from app.access.listener import keep_listening
 from app.access.rate_limits import RateLimits
 from app.access.tokens import open_access_tokens
 from app.audit.attempts import FailedAttempts
-from app.audit.background import keep_removing as keep_removing_audit
 from app.audit.background import keep_sealing
 from app.audit.retention import AuditRetention
 from app.audit.routes import router as audit_router
 from app.audit.sealer import AuditSealer
 from app.audit.sealing_key import open_sealing
+from app.background import in_background, keep_removing
 from app.caller import Call
-from app.capacity.retention import StatisticsRetention, keep_removing
+from app.capacity.retention import StatisticsRetention
 from app.config import Settings
 from app.credentials.encryption import open_secret_box
 from app.credentials.routes import router as credentials_router
@@ -97,47 +96,13 @@ GARBAGE_THRESHOLD = 20_000
 def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     configure_logging(settings.log_level)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        settings = app.state.settings
-        app.state.secret_box = open_secret_box(settings)
-        database = Database(settings)
-        app.state.database = database
-        app.state.migration_head = migration_head()
-        await _require_deletion_function(database)
-        app.state.uploads = UploadDirectory(settings.data_dir)
-        app.state.uploads.prepare()
-        _wire_access(app)
-        _wire_sign_in(app)
-        _wire_audit(app)
-        # Last: it starts a process, which nothing must leave behind.
-        judge = FileJudge(settings.judge_processes)
-        _wire_instances(app, judge)
-        _settle_garbage_collector()
-        retention = StatisticsRetention(database, settings.statistics_retention_days)
-        try:
-            async with (
-                _in_background(keep_removing(retention, settings.retention_interval_seconds)),
-                _in_background(keep_sealing(app.state.audit_sealer, settings.audit_seal_seconds)),
-                _in_background(keep_removing_audit(app.state.audit_retention, settings.retention_interval_seconds)),
-                _in_background(keep_listening(settings, app.state.identities)),
-                _in_background(keep_removing_old_keys(app.state.idempotency_store)),
-            ):
-                yield
-        finally:
-            judge.close()
-            await app.state.failed_attempts.close()
-            await app.state.identities.close()
-            await database.dispose()
-
     # The documentation page brings its own scripts: a machine that databases are managed from is often cut off.
     app = FastAPIOffline(
         title="Muster",
         version=version("muster"),
         summary="Registers fleets of database instances, and retires them without leaving a row behind.",
         openapi_tags=_sections,
-        lifespan=lifespan,
+        lifespan=_lifespan,
     )
     app.state.settings = settings
     install_middleware(app, settings, before_answer=partial(_note_failed_attempt, app))
@@ -147,6 +112,41 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(_api())
     app.include_router(health_router)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings = app.state.settings
+    app.state.secret_box = open_secret_box(settings)
+    database = Database(settings)
+    app.state.database = database
+    app.state.migration_head = migration_head()
+    await _require_deletion_function(database)
+    app.state.uploads = UploadDirectory(settings.data_dir)
+    app.state.uploads.prepare()
+    _wire_access(app)
+    _wire_sign_in(app)
+    _wire_audit(app)
+    # Last: it starts a process, which nothing must leave behind.
+    judge = FileJudge(settings.judge_processes)
+    _wire_instances(app, judge)
+    _settle_garbage_collector()
+    retention = StatisticsRetention(database, settings.statistics_retention_days)
+    interval = settings.retention_interval_seconds
+    try:
+        async with (
+            in_background(keep_removing(retention.remove, interval, "old statistics")),
+            in_background(keep_sealing(app.state.audit_sealer, settings.audit_seal_seconds)),
+            in_background(keep_removing(app.state.audit_retention.remove, interval, "old audit entries")),
+            in_background(keep_listening(settings, app.state.identities)),
+            in_background(keep_removing_old_keys(app.state.idempotency_store)),
+        ):
+            yield
+    finally:
+        judge.close()
+        await app.state.failed_attempts.close()
+        await app.state.identities.close()
+        await database.dispose()
 
 
 def _api() -> APIRouter:
@@ -212,18 +212,6 @@ def _wire_instances(app: FastAPI, judge: FileJudge) -> None:
 
 async def _note_failed_attempt(app: FastAPI, call: Call, status: int) -> None:
     await app.state.failed_attempts.note(call, status)
-
-
-@asynccontextmanager
-async def _in_background(work: Coroutine[None, None, None]) -> AsyncIterator[None]:
-    """Has it run beside the requests, and ends it before what it works on is closed."""
-    task = asyncio.create_task(work)
-    try:
-        yield
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @cache

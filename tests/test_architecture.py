@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
 
 _values = {"errors", "pagination", "fields", "preconditions", "caller", "csv_cells", "csv_answers"}
-_foundation = {"config", "database", "key_file", "body_limit", *_values}
+_foundation = {"config", "database", "background", "taken_names", "key_file", "body_limit", *_values}
 _access = {*_foundation, "models"}
 _audit = {*_access, "access"}
 _users = {*_audit, "audit"}
@@ -56,6 +56,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     # Of the foundation: what holds for any value, header, body, log line or migration, whatever its domain.
     "fields": {"errors", "pagination"},
     "preconditions": {"errors"},
+    "taken_names": {"database", "errors"},
+    "background": set(),
     "csv_cells": set(),
     "csv_answers": set(),
     "body_limit": {"errors"},

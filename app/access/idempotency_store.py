@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import structlog
@@ -12,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access import idempotency_repository as repository
 from app.access.idempotency_repository import Claim, KnownKey, StoredAnswer
+from app.background import in_background
 from app.database import Database, run_in_transaction
 from app.errors import Conflict, ParameterError
 from app.models.base import utc_now
@@ -74,16 +74,9 @@ class IdempotencyStore:
     async def release(self, claim: Claim) -> None:
         await run_in_transaction(self._database.writers, lambda session: repository.release(session, claim))
 
-    @asynccontextmanager
-    async def renewing(self, claim: Claim) -> AsyncIterator[None]:
+    def renewing(self, claim: Claim) -> AbstractAsyncContextManager[None]:
         """Nobody takes over while the block runs."""
-        task = asyncio.create_task(self._renew(claim))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        return in_background(self._renew(claim))
 
     async def _renew(self, claim: Claim) -> None:
         while True:

@@ -5,21 +5,15 @@ and on SQLite every other writer, get their turn in between.
 """
 
 import asyncio
-import random
 from datetime import UTC, date, datetime, timedelta
 
-import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.capacity import repository
 from app.database import Database, run_in_transaction
 
-log = structlog.get_logger(__name__)
-
 STEP_ROWS = 5_000
 PAUSE_SECONDS = 0.1
-# The first run waits until the start's own work is done; less where runs follow each other faster.
-FIRST_RUN_SECONDS = 60.0
 
 
 class StatisticsRetention:
@@ -56,16 +50,3 @@ class StatisticsRetention:
             total += rows
             await asyncio.sleep(PAUSE_SECONDS if rows else 0)
         return total
-
-
-async def keep_removing(retention: StatisticsRetention, interval_seconds: float) -> None:
-    """Removes again and again until it is cancelled; a failure is logged, and the next run tries again."""
-    # Servers that were started together should not begin together.
-    await asyncio.sleep(min(interval_seconds, FIRST_RUN_SECONDS) * random.uniform(0.5, 1))
-    while True:
-        try:
-            if rows := await retention.remove():
-                log.info("old statistics were removed", rows=rows)
-        except Exception as error:
-            log.error("old statistics could not be removed", exc_info=error)
-        await asyncio.sleep(interval_seconds)

@@ -1,10 +1,8 @@
 """Credentials: what instances are reached with. Passwords come in, are stored sealed, and never go out to a client."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any, cast
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record
@@ -17,11 +15,11 @@ from app.credentials.records import (
     CredentialValues,
     StoredValues,
 )
-from app.database import is_unique_violation
 from app.errors import Conflict, NotFound
 from app.pagination import PageRequest
 from app.preconditions import require_match
 from app.spaces.service import SpaceService
+from app.taken_names import refusing_taken_name
 
 
 class CredentialService:
@@ -47,7 +45,7 @@ class CredentialService:
         await spaces.hold_open(space_id)
         await repository.hold_off_key_change(self._session)
         stored = self._sealed(values)
-        with _refusing_taken_name(values):
+        with refusing_taken_name("the space has a credential", values.get("name")):
             credential = await repository.create(self._session, space_id, stored)
         await self._record("credential:create", credential, {"after": _shown(values)})
         return credential
@@ -63,7 +61,7 @@ class CredentialService:
         if not changes:
             return credential
         stored = self._sealed(values)
-        with _refusing_taken_name(values):
+        with refusing_taken_name("the space has a credential", values.get("name")):
             changed = await repository.change(self._session, credential_id, stored)
         await self._record("credential:update", changed, changes)
         return changed
@@ -126,14 +124,3 @@ def _changes(credential: CredentialRecord, values: CredentialValues) -> dict[str
     before = {name: getattr(credential, name) for name in after}
     changes: dict[str, Any] = {"before": before, "after": after} if after else {}
     return {**changes, "password": "changed"} if "password" in values else changes
-
-
-@contextmanager
-def _refusing_taken_name(values: CredentialValues) -> Iterator[None]:
-    """The unique index decides who comes first; the name is all that it covers."""
-    try:
-        yield
-    except IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise Conflict(f"the space has a credential named {values.get('name')!r} already") from error

@@ -5,17 +5,13 @@ archives it waits for those, so that nothing is written into a space after it wa
 anything else of it: whoever counts for a quota lets others wait.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record
 from app.caller import current_call
-from app.database import is_unique_violation
 from app.errors import Conflict, ParameterError, SpaceNotFound
 from app.models.base import utc_now
 from app.models.space import DEFAULT_SPACE_NAME
@@ -23,6 +19,7 @@ from app.pagination import PageRequest
 from app.preconditions import require_match
 from app.spaces import repository
 from app.spaces.records import SpaceCounts, SpaceFilter, SpaceLimits, SpacePage, SpaceRecord, SpaceValues
+from app.taken_names import refusing_taken_name
 
 SpaceT = TypeVar("SpaceT", SpaceRecord, SpaceLimits)
 
@@ -89,7 +86,7 @@ class SpaceService:
 
     async def create(self, values: SpaceValues) -> SpaceRecord:
         """Raises Conflict when there is a space of that name."""
-        with _refusing_taken_name(values):
+        with refusing_taken_name("there is a space", values.get("name")):
             space = await repository.create(self._session, values)
         await self._record("space:create", space, {"after": _as_json(dict(values))})
         return space
@@ -106,7 +103,7 @@ class SpaceService:
             return space
         if "name" in before and space.name == DEFAULT_SPACE_NAME:
             raise Conflict(f"the space {DEFAULT_SPACE_NAME!r} keeps its name: it is meant where none is named")
-        with _refusing_taken_name(wanted):
+        with refusing_taken_name("there is a space", wanted.get("name")):
             changed = await repository.change(self._session, space_id, wanted)
         after = {name: getattr(changed, name) for name in before}
         await self._record(_action(before, after), changed, {"before": _as_json(before), "after": _as_json(after)})
@@ -177,14 +174,3 @@ def _action(before: dict[str, Any], after: dict[str, Any]) -> str:
 
 def _as_json(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}
-
-
-@contextmanager
-def _refusing_taken_name(values: SpaceValues) -> Iterator[None]:
-    """The unique constraint decides who comes first; the name is all that it covers."""
-    try:
-        yield
-    except IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise Conflict(f"there is a space named {values.get('name')!r} already") from error

@@ -1,21 +1,19 @@
 """Tags: words that instances of a space are grouped and found by."""
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record, record_many
-from app.database import is_unique_violation
 from app.errors import Conflict, NotFound
 from app.pagination import PageRequest
 from app.preconditions import require_match
 from app.spaces.service import SpaceService
 from app.tags import repository
 from app.tags.records import Carrier, TagFilter, TagPage, TagRecord, TagValues
+from app.taken_names import refusing_taken_name
 
 # A forced deletion takes the tag off this many instances at a time, so that its memory stays bounded.
 UNLINK_INSTANCES = 5_000
@@ -39,7 +37,7 @@ class TagService:
         spaces = SpaceService(self._session)
         space_id = await spaces.resolve(space_id)
         await spaces.hold_open(space_id)
-        with _refusing_taken_name(values):
+        with refusing_taken_name("the space has a tag", values.get("name")):
             tag = await repository.create(self._session, space_id, values)
         await self._record("tag:create", tag, {"after": dict(values)})
         return tag
@@ -51,7 +49,7 @@ class TagService:
         before = {name: getattr(tag, name) for name, value in values.items() if getattr(tag, name) != value}
         if not before:
             return tag
-        with _refusing_taken_name(values):
+        with refusing_taken_name("the space has a tag", values.get("name")):
             changed = await repository.change(self._session, tag_id, values)
         after = {name: getattr(changed, name) for name in before}
         await self._record("tag:update", changed, {"before": before, "after": after})
@@ -126,17 +124,6 @@ def _found(tag: TagRecord | None, tag_id: int) -> TagRecord:
     if tag is None:
         raise NotFound(f"there is no tag {tag_id}")
     return tag
-
-
-@contextmanager
-def _refusing_taken_name(values: TagValues) -> Iterator[None]:
-    """The unique index decides who comes first; the name is all that it covers."""
-    try:
-        yield
-    except IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise Conflict(f"the space has a tag named {values.get('name')!r} already") from error
 
 
 def _untagged(tag: TagRecord, carrier: Carrier, batch_id: UUID) -> AuditEntry:

@@ -3,20 +3,18 @@
 A key made with a key is worth no more than that one: neither may it do more, nor does it last longer.
 """
 
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.api_key_format import new_key
 from app.access.identities import Identities
 from app.audit.recorder import AuditEntry, record
 from app.caller import current_call, current_user_id
-from app.database import is_unique_violation
 from app.errors import Conflict, Forbidden, NotAuthenticated, NotFound
 from app.pagination import PageRequest
+from app.taken_names import refusing_taken_name
 from app.users import api_key_repository as repository
 from app.users import grant_repository
 from app.users.api_key_records import ApiKeyPage, ApiKeyRecord
@@ -54,7 +52,7 @@ class ApiKeyService:
         granted = await self._granted(owner, scopes)
         expires_at = await self._bounded(owner, expires_at)
         key = new_key()
-        with _refusing_taken_name(name):
+        with refusing_taken_name("there is an API key", name):
             made = await repository.create(self._session, owner.id, name, granted, expires_at, key)
         await self._record("api_key:create", made, owner, "after")
         return made, key
@@ -129,14 +127,3 @@ def _found_key(key: ApiKeyRecord | None, api_key_id: int) -> ApiKeyRecord:
     if key is None:
         raise NotFound(f"there is no API key {api_key_id}")
     return key
-
-
-@contextmanager
-def _refusing_taken_name(name: str) -> Iterator[None]:
-    """The unique index decides who comes first; the hash of a random key is never taken."""
-    try:
-        yield
-    except IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise Conflict(f"there is an API key named {name!r} already") from error

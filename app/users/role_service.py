@@ -3,19 +3,16 @@
 Nobody gains by editing: who makes or changes a role must hold, everywhere, each permission that it has and gets.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.identities import Identities
 from app.audit.recorder import AuditEntry, record
-from app.database import is_unique_violation
 from app.errors import Conflict, NotFound
 from app.pagination import PageRequest
 from app.preconditions import require_match
+from app.taken_names import refusing_taken_name
 from app.users import role_repository as repository
 from app.users.grant_limits import require_held
 from app.users.role_records import PermissionRecord, RolePage, RoleRecord, RoleValues
@@ -41,7 +38,7 @@ class RoleService:
     async def create(self, values: RoleValues) -> RoleRecord:
         """Raises Conflict when there is a role of that name, Forbidden when the caller lacks what it would allow."""
         require_held(values.get("permissions", ()), None, "this role cannot be made by you")
-        with _refusing_taken_name(values):
+        with refusing_taken_name("there is a role", values.get("name")):
             role = await repository.create(self._session, values)
         await self._record("role:create", role, {"after": dict(values)})
         return role
@@ -54,7 +51,7 @@ class RoleService:
         before = {name: getattr(role, name) for name, value in values.items() if getattr(role, name) != value}
         if not before:
             return role
-        with _refusing_taken_name(values):
+        with refusing_taken_name("there is a role", values.get("name")):
             changed = await repository.change(self._session, role, values)
         after = {name: getattr(changed, name) for name in before}
         await self._record("role:update", changed, {"before": before, "after": after})
@@ -89,14 +86,3 @@ def _found(role: RoleRecord | None, role_id: int) -> RoleRecord:
     if role is None:
         raise NotFound(f"there is no role {role_id}")
     return role
-
-
-@contextmanager
-def _refusing_taken_name(values: RoleValues) -> Iterator[None]:
-    """The unique index decides who comes first; the name is all that it covers."""
-    try:
-        yield
-    except IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise Conflict(f"there is a role named {values.get('name')!r} already") from error

@@ -1,21 +1,18 @@
 """Users: making, changing, disabling and deleting them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, cast
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.identities import Identities
 from app.audit.recorder import AuditEntry, record
 from app.caller import current_user_id
-from app.database import is_unique_violation
 from app.errors import Conflict, NotFound
 from app.models.base import utc_now
 from app.models.user import SessionEnd
 from app.pagination import PageRequest
 from app.preconditions import require_match
+from app.taken_names import refusing_taken_name
 from app.users import ownership_repository, repository, sign_in_repository
 from app.users.grant_service import GrantService
 from app.users.names import canonical, username
@@ -61,7 +58,7 @@ class UserService:
         _require_acceptable(values["password"], values["username"])
         # Before anything is locked: it takes a while.
         stored = await _stored(values)
-        with _refusing_taken_name(values["username"]):
+        with refusing_taken_name("there is a user", values["username"]):
             user = await repository.create(self._session, stored)
         await self._record("user:create", user, {"after": _shown(values)})
         return user
@@ -178,14 +175,3 @@ def _changes(user: UserRecord, values: UserValues) -> dict[str, Any]:
     before = {name: getattr(user, name) for name in after}
     changes: dict[str, Any] = {"before": before, "after": after} if after else {}
     return {**changes, _secret: "changed"} if _secret in values else changes
-
-
-@contextmanager
-def _refusing_taken_name(name: str) -> Iterator[None]:
-    """The unique constraint decides who comes first."""
-    try:
-        yield
-    except IntegrityError as error:
-        if not is_unique_violation(error):
-            raise
-        raise Conflict(f"there is a user named {name!r} already") from error

@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import event, text
 
 from app.audit import chain_repository, retention
-from app.audit.background import keep_removing
 from app.audit.chain import Sealing
 from app.audit.retention import AuditRetention
 from app.audit.sealer import SealingRefused
+from app.background import keep_removing
 from app.config import Settings
 from app.database import Database
 from tests.audit.trail import MOMENT, SEALING, add, count, kinds, newest, places, seal, sealed, tamper, verify
@@ -189,7 +189,7 @@ class TestInTheServer:
                 runs.release()
                 raise OSError("the database went away")
 
-        task = asyncio.create_task(keep_removing(Failing(database, SEALING, 30), 0.01))
+        task = asyncio.create_task(keep_removing(Failing(database, SEALING, 30).remove, 0.01, "old audit entries"))
         async with asyncio.timeout(10):
             for _ in range(3):
                 await runs.acquire()

@@ -9,8 +9,10 @@ from unittest.mock import Mock
 import pytest
 from sqlalchemy import event, insert, select, text
 
+from app import background
+from app.background import keep_removing
 from app.capacity import repository, retention
-from app.capacity.retention import StatisticsRetention, keep_removing
+from app.capacity.retention import StatisticsRetention
 from app.config import Settings
 from app.database import Database
 from app.main import create_app
@@ -202,8 +204,8 @@ class TestInTheServer:
                 raise OSError("the database went away")
 
         log = Mock()
-        monkeypatch.setattr(retention, "log", log)
-        task = asyncio.create_task(keep_removing(Failing(database, 30), 0.01))
+        monkeypatch.setattr(background, "log", log)
+        task = asyncio.create_task(keep_removing(Failing(database, 30).remove, 0.01, "old statistics"))
         async with asyncio.timeout(10):
             for _ in range(3):
                 await runs.acquire()
