@@ -37,6 +37,7 @@ _without_query = _WithoutQuery()
 def configure_logging(level: str) -> None:
     """Sends structlog's and the standard library's records through the same JSON formatter."""
     shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.add_log_level,
         _add_request_id,

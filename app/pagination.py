@@ -24,6 +24,8 @@ RowT = TypeVar("RowT")
 MAX_PAGE_ITEMS = 200
 DEFAULT_PAGE_ITEMS = 50
 MAX_ID = 2**63 - 1
+# What the column of a place in a list can hold.
+MAX_POSITION = 2**31 - 1
 
 
 class Page(BaseModel, Generic[ItemT]):
@@ -147,6 +149,27 @@ class Sort:
     @property
     def _signature(self) -> str:
         return f"-{self.name}" if self.descending else self.name
+
+
+class Position:
+    """Cursors of lists in which every row has its place, a number from 1."""
+
+    @staticmethod
+    def encode(position: int) -> str:
+        return base64.urlsafe_b64encode(orjson.dumps(["position", position])).decode().rstrip("=")
+
+    @staticmethod
+    def parse(cursor: str | None) -> int:
+        """The place after which the page begins, 0 for the first page. Raises InvalidCursor."""
+        if cursor is None:
+            return 0
+        try:
+            signature, position = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        except (ValueError, TypeError, binascii.Error) as error:
+            raise InvalidCursor("the cursor is not one of ours") from error
+        if signature != "position" or type(position) is not int or not 0 <= position <= MAX_POSITION:
+            raise InvalidCursor("the cursor is not one of ours")
+        return position
 
 
 def _moment(text: str) -> datetime:

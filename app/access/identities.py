@@ -6,7 +6,7 @@ that transaction has committed, the others when they are notified (app.access.li
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -84,6 +84,17 @@ class Identities:
         expires_at = None if owner.expires_at is None else owner.expires_at.timestamp()
         caller = Caller(owner.user_id, owner.username, api_key_prefix=owner.prefix)
         return self._kept(key, Identity(caller, rights, expires_at), generation)
+
+    async def of_owner(self, user_id: int, permissions: Container[str]) -> Identity | None:
+        """The user on whose behalf the service works, with at most these permissions; None when they may not sign in
+        any more."""
+        async with self._database.readers() as session:
+            name = await repository.active_user_name(session, user_id)
+            if name is None:
+                return None
+            rights = await _rights(session, user_id)
+        held = {permission: spaces for permission, spaces in rights.items() if permission in permissions}
+        return Identity(Caller(user_id, name), held, None)
 
     async def changed(self, session: AsyncSession) -> None:
         """To be called in the transaction that changes users, roles, grants, keys or sessions."""

@@ -41,6 +41,10 @@ async def session_owner(session: AsyncSession, user_id: int, session_id: int) ->
     return await session.scalar(statement)
 
 
+async def active_user_name(session: AsyncSession, user_id: int) -> str | None:
+    return await session.scalar(select(User.username).where(User.id == user_id, User.is_active))
+
+
 async def key_owner(session: AsyncSession, key_hash: str) -> KeyOwner | None:
     """Whose key it is, while it is valid and the user is active."""
     statement = (

@@ -43,11 +43,12 @@ from sqlalchemy.sql.selectable import AliasedReturnsRows, FromGrouping, ReturnsR
 
 from app.models import Base
 from app.models.instance import Instance
+from app.models.operation import Operation
 from app.models.role import RoleGrant
 from app.models.space import Space
 
-# Grants are read to find out what a caller may reach.
-_exempt: Final = {RoleGrant.__tablename__}
+# Grants are read to find out what a caller may reach; operations are their owner's, wherever they work.
+_exempt: Final = {RoleGrant.__tablename__, Operation.__tablename__}
 _by_instance: Final = "instance_id"
 
 

@@ -229,5 +229,6 @@ plan = InstanceCascadeDeletionPlan(
     ),
     kept={
         "audit_events": "who deleted what must be known after it is gone; entries hold id and name as text",
+        "operation_items": "what an operation did must be known after it; items hold id and name as text",
     },
 )

@@ -8,10 +8,12 @@ from app.models import (
     instance,
     inventory,
     notification,
+    operation,
     role,
     space,
     sync,
     tag,
+    upload,
     user,
 )
 from app.models.base import Base
@@ -25,9 +27,11 @@ __all__ = [
     "instance",
     "inventory",
     "notification",
+    "operation",
     "role",
     "space",
     "sync",
     "tag",
+    "upload",
     "user",
 ]

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from app.models.base import Base, Id, Json, Name, Timestamped, Traced, UtcDateTime, enum_column, utc_now
 from app.models.idempotency import IdempotencyKey
 from app.models.notification import Notification
+from app.models.operation import Operation
 from app.models.role import RoleGrant
 
 
@@ -43,6 +44,7 @@ class User(Traced, Timestamped, Base):
     notifications: Mapped[list[Notification]] = relationship(
         cascade="all, delete-orphan", passive_deletes=True, lazy="raise"
     )
+    operations: Mapped[list[Operation]] = relationship(cascade="all, delete-orphan", passive_deletes=True, lazy="raise")
     idempotency_keys: Mapped[list[IdempotencyKey]] = relationship(
         cascade="all, delete-orphan", passive_deletes=True, lazy="raise"
     )

@@ -1,0 +1,1 @@
+"""Long work that survives: what is asked for and how far it is (tables), who does it (engine), and how (runner)."""

@@ -1,0 +1,298 @@
+"""Carries one attempt at an operation through, from taking it over to its end.
+
+1. The operation is taken: its row is locked, which waits for the transactions of the attempt before, and the attempt
+   is raised, which refuses every later one of it. An operation whose workers died three times in a row without one
+   newly finished item is not tried again: it is marked failed.
+2. Its handler works, in the name and with the rights of who asked, and writes items (ledger). Meanwhile progress is
+   noted twice a second, and a cancellation seen.
+3. The end is written: the counts as the items say, the state that follows from them, the audit entry, a notification.
+   A worker that is told to stop hands over instead: the operation is queued again, and another goes on.
+
+While the database is away, the attempt is begun again after a pause; the items tell what was done.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.access.identities import Identities, Identity
+from app.audit.recorder import AuditEntry, record
+from app.background import in_background
+from app.database import Database, is_disconnect, run_in_transaction
+from app.errors import AppError, Forbidden, Unexpected
+from app.models.audit import AuditOutcome
+from app.models.base import utc_now
+from app.models.operation import OperationKind, OperationState
+from app.operations import ledger_repository, repository
+from app.operations.engine import OperationEngine
+from app.operations.ledger import Fenced, Ledger
+from app.operations.origin import acting_for
+from app.operations.records import OperationRecord
+
+log = structlog.get_logger(__name__)
+
+PULSE_SECONDS = 0.5
+MAX_DEATHS = 3
+# A restart of the database takes seconds; an outage of minutes is left to the engine, which has it tried again.
+OUTAGE_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
+
+
+class Work:
+    """What a handler is given: the operation as it was taken, the ledger to write items with, and when to stop."""
+
+    def __init__(self, operation: OperationRecord, counts: Mapping[str, int]) -> None:
+        self.operation = operation
+        self.ledger = Ledger(operation.id, operation.attempt)
+        self.counts = Counter(counts)
+        self.is_cancelled = False
+        # Set when the handler is to stop between two items: cancelled, handed over, or taken over by somebody else.
+        self.stop = asyncio.Event()
+        self._noted: Mapping[str, int] = dict(counts)
+
+    def advance(self, statuses: Iterable[str]) -> None:
+        """Tells of items that were committed."""
+        self.counts.update(statuses)
+
+    def unnoted(self) -> Mapping[str, int] | None:
+        """The counts, if they are others than when this was last asked."""
+        if self.counts == self._noted:
+            return None
+        self._noted = dict(self.counts)
+        return self._noted
+
+
+class OperationHandler(Protocol):
+    """How one kind of operation is done. It loads what it needs from the record and calls a service."""
+
+    # Statuses of items that are as they should be, and of these the ones that tell that something was done.
+    good: frozenset[str]
+    effective: frozenset[str]
+
+    async def work(self, work: Work) -> None:
+        """Does what has no item yet, until it is done or `work.stop` is set. Raises Fenced, AppError for what cannot
+        be done at all, and the database's errors."""
+        ...
+
+    def audit_entry(self, operation: OperationRecord, outcome: AuditOutcome) -> AuditEntry:
+        """The batch's own entry; its counts are added."""
+        ...
+
+
+# Tells the owner, in the transaction that ends the operation.
+Notify = Callable[[AsyncSession, OperationRecord], Awaitable[None]]
+
+_audit_outcome = {
+    OperationState.SUCCEEDED: AuditOutcome.SUCCEEDED,
+    OperationState.PARTIAL: AuditOutcome.PARTIAL,
+    OperationState.FAILED: AuditOutcome.FAILED,
+    OperationState.CANCELLED: AuditOutcome.PARTIAL,
+}
+
+
+class OperationRunner:
+    """Runs operations that an engine dispatches; each opens its own transactions."""
+
+    def __init__(
+        self,
+        database: Database,
+        identities: Identities,
+        engine: OperationEngine,
+        handlers: Mapping[OperationKind, OperationHandler],
+        notify: Notify,
+    ) -> None:
+        self._database = database
+        self._identities = identities
+        self._engine = engine
+        self._handlers = handlers
+        self._notify = notify
+        self._under_way: set[Work] = set()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Has every operation under way stop after its present item or chunk, and be handed over."""
+        self._is_stopping = True
+        for work in self._under_way:
+            work.stop.set()
+
+    async def run(self, operation_id: int) -> None:
+        """See app.operations.engine.Run. Raises the database's error when it stays away."""
+        attempt: int | None = None
+        for pause in (*OUTAGE_SECONDS, None):
+            try:
+                taken = await self._take(operation_id, attempt)
+                if taken is None:
+                    return
+                attempt = taken.operation.attempt
+                await self._carry_through(taken)
+                return
+            except Fenced as fenced:
+                log.warning("this worker goes no further", operation_id=operation_id, reason=str(fenced))
+                return
+            except (SQLAlchemyError, OSError) as error:
+                if pause is None or not is_disconnect(error):
+                    raise
+                log.warning("the database is away; trying again", operation_id=operation_id, seconds=pause)
+                await asyncio.sleep(pause)
+
+    async def _take(self, operation_id: int, own_attempt: int | None) -> Work | None:
+        """None when it has ended, or when another worker has it. `own_attempt` is this worker's before."""
+
+        async def take(session: AsyncSession) -> Work | None:
+            found = await repository.lock(session, operation_id)
+            if found is None or found.state.is_end or own_attempt not in (None, found.attempt):
+                return None
+            counts = await ledger_repository.counts(session, operation_id)
+            values = _taken(found, sum(counts.values()), counts, is_own=own_attempt is not None)
+            await repository.change(session, operation_id, values)
+            taken = await repository.find(session, operation_id)
+            assert taken is not None, "its row is locked"
+            if taken.deaths < MAX_DEATHS:
+                return Work(taken, counts)
+            log.error("an operation's workers keep dying", operation_id=operation_id, deaths=taken.deaths)
+            await self._end(session, taken, counts, OperationState.FAILED, _worker_died(taken))
+            return None
+
+        return await run_in_transaction(self._database.writers, take)
+
+    async def _carry_through(self, work: Work) -> None:
+        operation = work.operation
+        identity = await self._identities.of_owner(operation.user_id, operation.origin["permissions"])
+        if identity is None:
+            await self._finish(work, Forbidden("its owner is disabled"))
+            return
+        self._under_way.add(work)
+        if self._is_stopping:
+            work.stop.set()
+        try:
+            with acting_for(operation, identity):
+                await self._work(work, identity)
+        finally:
+            self._under_way.discard(work)
+
+    async def _work(self, work: Work, identity: Identity) -> None:
+        log.info("an operation begins", kind=work.operation.kind, attempt=work.operation.attempt)
+        error: AppError | None = None
+        try:
+            async with in_background(self._pulse(work)):
+                await self._handlers[work.operation.kind].work(work)
+        except AppError as refused:
+            error = refused
+        except Fenced:
+            raise
+        except Exception as unexpected:
+            if is_disconnect(unexpected):
+                raise
+            log.error("an operation failed", exc_info=unexpected)
+            error = Unexpected("unexpected error; the log has it under this operation's id")
+        await self._finish(work, error)
+
+    async def _pulse(self, work: Work) -> None:
+        """Notes progress, and sees that somebody cancelled, or that the attempt is over."""
+        while True:
+            await asyncio.sleep(PULSE_SECONDS)
+            try:
+                await self._beat(work)
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("progress could not be noted", operation_id=work.operation.id, error=repr(error))
+
+    async def _beat(self, work: Work) -> None:
+        operation, counts = work.operation, work.unnoted()
+        if counts is not None:
+            async with self._database.writers.begin() as session:
+                await repository.note_progress(session, operation.id, operation.attempt, sum(counts.values()), counts)
+        async with self._database.readers() as session:
+            found = await repository.find(session, operation.id)
+        if found is None or found.attempt != operation.attempt:
+            work.stop.set()
+        elif found.cancel_requested:
+            work.is_cancelled = True
+            work.stop.set()
+
+    async def _finish(self, work: Work, error: AppError | None) -> None:
+        """Raises Fenced."""
+
+        async def finish(session: AsyncSession) -> None:
+            found = await repository.lock(session, work.operation.id)
+            if found is None or found.attempt != work.operation.attempt or found.state.is_end:
+                raise Fenced(f"attempt {work.operation.attempt} of operation {work.operation.id} is over")
+            counts = await ledger_repository.counts(session, found.id)
+            if error is not None:
+                await self._end(session, found, counts, OperationState.FAILED, error)
+            elif work.stop.is_set() and sum(counts.values()) < found.total:
+                await self._stopped(session, found, counts)
+            else:
+                await self._end(session, found, counts, self._state_of(found.kind, counts), None)
+
+        await run_in_transaction(self._database.writers, finish)
+
+    async def _stopped(self, session: AsyncSession, found: OperationRecord, counts: Mapping[str, int]) -> None:
+        if found.cancel_requested:
+            await self._end(session, found, counts, OperationState.CANCELLED, None)
+            return
+        log.info("an operation is handed over", operation_id=found.id, done=sum(counts.values()))
+        values = {"state": OperationState.QUEUED, "counts": counts, "done": sum(counts.values())}
+        await repository.change(session, found.id, values)
+        await self._engine.enqueue(session, found.id)
+
+    async def _end(
+        self,
+        session: AsyncSession,
+        operation: OperationRecord,
+        counts: Mapping[str, int],
+        state: OperationState,
+        error: AppError | None,
+    ) -> None:
+        values = {
+            "state": state,
+            "counts": counts,
+            "done": sum(counts.values()),
+            "finished_at": utc_now(),
+            "error": None if error is None else {"code": error.code, "message": error.detail},
+        }
+        await repository.change(session, operation.id, values)
+        entry = self._handlers[operation.kind].audit_entry(operation, _audit_outcome[state])
+        await record(session, entry._replace(changes={**(entry.changes or {}), "counts": dict(counts)}))
+        ended = await repository.find(session, operation.id)
+        assert ended is not None, "its row is locked"
+        await self._notify(session, ended)
+        log.info("an operation has ended", operation_id=operation.id, state=state, counts=counts)
+
+    def _state_of(self, kind: OperationKind, counts: Mapping[str, int]) -> OperationState:
+        """As a batch's outcome: complete, partial, or failed when some items are bad and nothing was done."""
+        handler = self._handlers[kind]
+        present = {status for status, count in counts.items() if count}
+        if present <= handler.good:
+            return OperationState.SUCCEEDED
+        return OperationState.PARTIAL if present & handler.effective else OperationState.FAILED
+
+
+def _taken(found: OperationRecord, done: int, counts: Mapping[str, int], *, is_own: bool) -> dict[str, Any]:
+    """What changes when the operation is taken. It was running: whoever had it ended without a word."""
+    now = utc_now()
+    has_died = found.state is OperationState.RUNNING and not is_own
+    deaths = found.deaths
+    if done > found.attempt_done and found.state is OperationState.RUNNING:
+        deaths = 0
+    elif has_died:
+        deaths += 1
+    return {
+        "state": OperationState.RUNNING,
+        "attempt": found.attempt + 1,
+        "attempt_done": done,
+        "attempt_started_at": now,
+        "started_at": found.started_at or now,
+        "done": done,
+        "counts": counts,
+        "deaths": deaths,
+    }
+
+
+def _worker_died(operation: OperationRecord) -> AppError:
+    return Unexpected(
+        f"its worker died {operation.deaths} times in a row without finishing one more item; resume it to try again"
+    )
