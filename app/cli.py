@@ -1,7 +1,7 @@
 """The `muster` command: what it offers and how it is asked.
 
-`serve`, `migrate`, `rotate-key`, `user` and `audit` work on the configured database; `import`, `delete` and `export`
-talk to a running server. What each does lives in `app/commands/`.
+`serve`, `worker`, `migrate`, `rotate-key`, `user` and `audit` work on the configured database; `import`, `delete`,
+`export` and `operations` talk to a running server. What each does lives in `app/commands/`.
 
 Exit codes, for scripts: 0 all done, 1 some rows or ids were refused, 2 failed, 130 interrupted.
 """
@@ -18,6 +18,7 @@ from app.commands.delete_instances import delete_instances
 from app.commands.exit_codes import ExitCode, reporting_failures
 from app.commands.export_instances import export_instances
 from app.commands.import_file import import_file
+from app.commands.operations_cli import operations_cli
 from app.commands.user_cli import user_cli
 
 cli = typer.Typer(
@@ -33,6 +34,7 @@ cli = typer.Typer(
 cli.command("import", no_args_is_help=True)(import_file)
 cli.command("delete", no_args_is_help=True)(delete_instances)
 cli.command("export")(export_instances)
+cli.add_typer(operations_cli, name="operations")
 cli.add_typer(user_cli, name="user")
 cli.add_typer(audit_cli, name="audit")
 
@@ -79,6 +81,15 @@ def serve(
     access_log: Annotated[
         bool, typer.Option("--access-log/--no-access-log", help="Log a line for every request.")
     ] = False,
+    worker: Annotated[
+        bool | None,
+        typer.Option(
+            "--worker/--no-worker",
+            help="Work on operations too, or leave them to `muster worker` (PostgreSQL), instead of "
+            "MUSTER_SERVER_WORKER (by default on).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Serve the API and its documentation page.
 
@@ -89,7 +100,21 @@ def serve(
     from app.commands import server  # noqa: PLC0415
 
     with reporting_failures():
-        server.serve(host=host, port=port, migrate_first=migrate_first, access_log=access_log)
+        server.serve(host=host, port=port, migrate_first=migrate_first, access_log=access_log, worker=worker)
+
+
+@cli.command("worker")
+def work() -> None:
+    """Work on imports and deletions in the background, beside the servers, on PostgreSQL.
+
+    As many as you like, on any number of machines, with the servers' settings. SIGTERM and Ctrl-C let what is under way
+    finish its present chunk and hand the rest over to another worker; MUSTER_WORKER_GRACE_SECONDS later, or at a second
+    signal, it is cut off. Nothing is lost or done twice either way.
+    """
+    from app.commands import worker  # noqa: PLC0415
+
+    with reporting_failures():
+        worker.work()
 
 
 @cli.command()

@@ -74,9 +74,18 @@ class Settings(BaseSettings):
     import_connections: int = Field(2, ge=1)
     deletion_connections: int = Field(4, ge=1)
     judge_processes: int = Field(1, ge=0)
+    upload_dir: Path | None = None
+    upload_retention_days: int = Field(7, ge=0)
+
+    # Of operations. A server works on them too, unless it is told to leave them to `muster worker`.
+    server_worker: Literal["on", "off"] = "on"
+    worker_operations: int = Field(2, ge=1)
+    worker_heartbeat_seconds: float = Field(15.0, gt=0)
+    worker_grace_seconds: float = Field(30.0, gt=0)
 
     audit_seal_seconds: float = Field(5.0, gt=0)
     audit_retention_days: int = Field(730, ge=0)
+    operation_retention_days: int = Field(30, ge=0)
     statistics_retention_days: int = Field(400, ge=0)
     retention_interval_seconds: int = Field(6 * 3600, ge=1)
 

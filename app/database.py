@@ -291,6 +291,23 @@ async def run_in_transaction(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
+async def in_steps(
+    database: Database, step: Callable[[AsyncSession], Awaitable[int]], size: int, pause_seconds: float = 0.0
+) -> int:
+    """Has `step` done, each time in a transaction of its own, until it does less than `size`; how much it did in all.
+
+    For work beside the requests, which must keep nobody waiting for long: between two steps whoever waits for a
+    connection, and on SQLite for the turn to write, gets it, and the pause is for those who come meanwhile.
+    """
+    total, count = 0, size
+    while count == size:
+        async with database.batch_connections:
+            count = await run_in_transaction(database.writers, step)
+        total += count
+        await asyncio.sleep(pause_seconds if count == size else 0)
+    return total
+
+
 def dialect_name(session: AsyncSession) -> str:
     return session.get_bind().dialect.name
 

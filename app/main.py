@@ -1,15 +1,15 @@
 """The API's composition root: settings, lifespan, middleware, routers and error handlers."""
 
-import gc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from datetime import timedelta
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 
 import structlog
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import PlainTextResponse
+from fastapi.routing import iter_route_contexts
 from fastapi_offline import FastAPIOffline
 from prometheus_fastapi_instrumentator import Instrumentator
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,10 +18,8 @@ from app.access.documentation import document_access
 from app.access.gate import Gate
 from app.access.idempotency import IdempotentCalls, open_fingerprint_key
 from app.access.idempotency_store import IdempotencyStore, keep_removing_old_keys
-from app.access.identities import Identities
 from app.access.listener import keep_listening
 from app.access.rate_limits import RateLimits
-from app.access.tokens import open_access_tokens
 from app.audit.attempts import FailedAttempts
 from app.audit.background import keep_sealing
 from app.audit.retention import AuditRetention
@@ -31,29 +29,29 @@ from app.audit.sealing_key import open_sealing
 from app.background import in_background, keep_removing
 from app.caller import Call
 from app.capacity.retention import StatisticsRetention
+from app.composition import Services
 from app.config import Settings
-from app.credentials.encryption import open_secret_box
 from app.credentials.routes import router as credentials_router
 from app.database import Database
 from app.errors import install_error_handlers
+from app.garbage import settle_garbage_collector
 from app.health.routes import router as health_router
-from app.instances.batch_creation import InstanceBatchCreationService
-from app.instances.batch_deletion import InstanceBatchDeletionService
 from app.instances.batch_routes import router as batch_router
 from app.instances.cascade import plan
 from app.instances.cascade_postgresql import installed_function_matches
-from app.instances.file_judge import FileJudge
 from app.instances.maintenance_routes import router as maintenance_router
 from app.instances.orphans import OrphanService
-from app.instances.plan_token import PlanTokens
 from app.instances.removal_routes import router as removal_router
 from app.instances.routes import router as instances_router
 from app.instances.space_deletion import SpaceDeletionService
 from app.instances.space_routes import router as space_deletion_router
-from app.instances.uploads import UploadDirectory
 from app.logs import configure_logging
 from app.middleware.stack import install_middleware
 from app.migration import migration_head
+from app.operations.events import OperationStreams
+from app.operations.retention import OperationRetention
+from app.operations.routes import router as operations_router
+from app.operations.working import working
 from app.spaces.member_routes import router as members_router
 from app.spaces.routes import router as spaces_router
 from app.tags.routes import router as tags_router
@@ -76,6 +74,10 @@ _sections = [
         "name": "Batches",
         "description": "Import from CSV, and delete many: a verdict for every row and id.",
     },
+    {
+        "name": "Operations",
+        "description": "Batches that go on without you: see how far they are, stop them, go on, try again.",
+    },
     {"name": "Instances", "description": "Registered database servers: search, read, change, delete, export."},
     {"name": "Tags", "description": "Words that instances are grouped and found by."},
     {"name": "Credentials", "description": "What instances are reached with. Passwords go in and never come out."},
@@ -89,8 +91,6 @@ _sections = [
     {"name": "Maintenance", "description": "Rows that were left behind: see them, remove them."},
     {"name": "Health", "description": "For load balancers and monitoring."},
 ]
-# New containers before the youngest generation is looked through; Python's default is 700.
-GARBAGE_THRESHOLD = 20_000
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -111,42 +111,62 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Instrumentator().expose(app, tags=["Health"], summary="Metrics for Prometheus", response_class=PlainTextResponse)
     app.include_router(_api())
     app.include_router(health_router)
+    _resolve_routes(app)
     return app
+
+
+def _resolve_routes(app: FastAPI) -> None:
+    """FastAPI works out what a route takes when a path is first looked for, which would hold up the first requests."""
+    for _ in iter_route_contexts(app.routes):
+        pass
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings = app.state.settings
-    app.state.secret_box = open_secret_box(settings)
-    database = Database(settings)
-    app.state.database = database
-    app.state.migration_head = migration_head()
-    await _require_deletion_function(database)
-    app.state.uploads = UploadDirectory(settings.data_dir)
-    app.state.uploads.prepare()
-    _wire_access(app)
-    _wire_sign_in(app)
-    _wire_audit(app)
-    # Last: it starts a process, which nothing must leave behind.
-    judge = FileJudge(settings.judge_processes)
-    _wire_instances(app, judge)
-    _settle_garbage_collector()
-    retention = StatisticsRetention(database, settings.statistics_retention_days)
-    interval = settings.retention_interval_seconds
+    services = Services(settings)
     try:
-        async with (
-            in_background(keep_removing(retention.remove, interval, "old statistics")),
-            in_background(keep_sealing(app.state.audit_sealer, settings.audit_seal_seconds)),
-            in_background(keep_removing(app.state.audit_retention.remove, interval, "old audit entries")),
-            in_background(keep_listening(settings, app.state.identities)),
-            in_background(keep_removing_old_keys(app.state.idempotency_store)),
-        ):
+        _take(app, services)
+        app.state.migration_head = migration_head()
+        await _require_deletion_function(services.database)
+        _wire_access(app)
+        _wire_sign_in(app)
+        _wire_audit(app)
+        _wire_instances(app)
+        settle_garbage_collector()
+        async with _in_background(app):
             yield
     finally:
-        judge.close()
+        app.state.operation_streams.close()
         await app.state.failed_attempts.close()
-        await app.state.identities.close()
-        await database.dispose()
+        await services.close()
+
+
+@asynccontextmanager
+async def _in_background(app: FastAPI) -> AsyncIterator[None]:
+    settings, state = app.state.settings, app.state
+    interval = settings.retention_interval_seconds
+    old_statistics = StatisticsRetention(state.database, settings.statistics_retention_days)
+    old_operations = OperationRetention(state.database, settings.operation_retention_days)
+    async with (
+        in_background(keep_removing(old_statistics.remove, interval, "old statistics")),
+        in_background(keep_removing(old_operations.remove, interval, "old operations")),
+        in_background(keep_removing(state.uploads.remove_old, interval, "old uploads")),
+        in_background(keep_removing(state.audit_retention.remove, interval, "old audit entries")),
+        in_background(keep_sealing(state.audit_sealer, settings.audit_seal_seconds)),
+        in_background(keep_listening(settings, state.identities)),
+        in_background(keep_removing_old_keys(state.idempotency_store)),
+        _working(app),
+    ):
+        yield
+
+
+def _working(app: FastAPI) -> AbstractAsyncContextManager[object]:
+    """Works on operations too, unless they are left to `muster worker`."""
+    settings, state = app.state.settings, app.state
+    if settings.server_worker == "off":
+        return nullcontext()
+    return working(state.operation_engine, state.operation_runner, settings.worker_grace_seconds)
 
 
 def _api() -> APIRouter:
@@ -154,6 +174,7 @@ def _api() -> APIRouter:
     api.include_router(instances_router)
     api.include_router(removal_router)
     api.include_router(batch_router)
+    api.include_router(operations_router)
     api.include_router(maintenance_router)
     api.include_router(tags_router)
     api.include_router(credentials_router)
@@ -170,10 +191,25 @@ def _api() -> APIRouter:
     return api
 
 
+def _take(app: FastAPI, services: Services) -> None:
+    """What routes and middleware find in the application's state."""
+    app.state.secret_box = services.secret_box
+    app.state.database = services.database
+    app.state.tokens = services.tokens
+    app.state.identities = services.identities
+    app.state.uploads = services.uploads
+    app.state.batch_creation = services.batch_creation
+    app.state.batch_deletion = services.batch_deletion
+    app.state.background_batches = services.background_batches
+    app.state.operation_engine = services.operation_engine
+    app.state.operation_runner = services.operation_runner
+    app.state.operation_streams = OperationStreams(services.database)
+    # Here, so that whatever fails after it finds it to close.
+    app.state.failed_attempts = FailedAttempts(services.database)
+
+
 def _wire_access(app: FastAPI) -> None:
     settings, database = app.state.settings, app.state.database
-    app.state.tokens = open_access_tokens(settings)
-    app.state.identities = Identities(database, app.state.tokens)
     app.state.rate_limits = RateLimits(settings)
     app.state.gate = Gate(app.state.identities, app.state.rate_limits)
     app.state.idempotency_store = IdempotencyStore(database)
@@ -192,39 +228,19 @@ def _wire_sign_in(app: FastAPI) -> None:
 def _wire_audit(app: FastAPI) -> None:
     settings, database = app.state.settings, app.state.database
     sealing = open_sealing(settings)
-    app.state.failed_attempts = FailedAttempts(database)
     app.state.audit_sealer = AuditSealer(database, sealing)
     app.state.audit_retention = AuditRetention(database, sealing, settings.audit_retention_days)
 
 
-def _wire_instances(app: FastAPI, judge: FileJudge) -> None:
-    settings, database, box = app.state.settings, app.state.database, app.state.secret_box
-    lifetime = timedelta(seconds=settings.plan_token_seconds)
-    app.state.batch_creation = InstanceBatchCreationService(
-        database, judge, chunk_rows=settings.batch_chunk_rows, connections=settings.import_connections
-    )
-    app.state.batch_deletion = InstanceBatchDeletionService(
-        database, plan, PlanTokens(box, lifetime), connections=settings.deletion_connections
-    )
-    app.state.orphans = OrphanService(database, plan, box, lifetime)
+def _wire_instances(app: FastAPI) -> None:
+    database = app.state.database
+    lifetime = timedelta(seconds=app.state.settings.plan_token_seconds)
+    app.state.orphans = OrphanService(database, plan, app.state.secret_box, lifetime)
     app.state.space_deletion = SpaceDeletionService(database, app.state.batch_deletion, app.state.identities)
 
 
 async def _note_failed_attempt(app: FastAPI, call: Call, status: int) -> None:
     await app.state.failed_attempts.note(call, status)
-
-
-@cache
-def _settle_garbage_collector() -> None:
-    """What is alive now lives as long as the process, so looking through it again and again finds nothing.
-
-    Once a process: a second application's start would make the first one's remains immortal.
-
-    With the defaults, the collector took a sixth of an import's time and held the event loop for 30 ms at a time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
 
 
 async def _require_deletion_function(database: Database) -> None:

@@ -47,8 +47,9 @@ _event_columns = (
     "occurred_at", "space_id", "action", "resource_type", "resource_id", "resource_name", "outcome", "batch_id",
     *CONTEXT_COLUMNS, "changes",
 )  # fmt: skip
+_item_columns = ("operation_id", "position", "status", "instance_id", "name", "detail")
 # Both variants must have written the same: as many rows, with as much in them.
-_WRITTEN = f"""
+WRITTEN = f"""
 SELECT
     (SELECT count(*) FROM instances WHERE name LIKE '{PREFIX}-%'),
     (SELECT sum(length(name) + length(host) + length(endpoint_key) + length(coalesce(description, '')))
@@ -80,18 +81,18 @@ def measure(databases: Databases, report: Report, *, sizes: Sequence[int], regis
 
 def _compare(databases: Databases, report: Report, template: str, size: int, stored: int) -> None:
     file = csv_file(size, prefix=PREFIX)
-    prepared = _prepared(databases.kind, _good_rows(file), first_id=stored + WARM_UP_ROWS + 1)
+    prepared = prepared_rows(databases.kind, good_rows(file), first_id=stored + WARM_UP_ROWS + 1)
     floor_name = "COPY" if databases.kind == POSTGRESQL else "executemany"
     written: dict[str, Any] = {}
 
     def floor() -> float:
-        seconds = _floor(databases, template, prepared)
-        written[floor_name] = databases.rows(_WRITTEN)
+        seconds = load_rows(databases, template, prepared)
+        written[floor_name] = databases.rows(WRITTEN)
         return seconds
 
     def service() -> float:
         seconds = _service(databases, template, file)
-        written["service"] = databases.rows(_WRITTEN)
+        written["service"] = databases.rows(WRITTEN)
         return seconds
 
     limit = TARGETS.get((databases.kind, size))
@@ -114,7 +115,8 @@ def _service(databases: Databases, template: str, file: bytes) -> float:
         return server.import_csv(file)
 
 
-def _floor(databases: Databases, template: str, prepared: Prepared) -> float:
+def load_rows(databases: Databases, template: str, prepared: Prepared) -> float:
+    """Seconds that the floor takes."""
     url = databases.copy(template)
     databases.checkpoint()
     load = partial(_copied, url) if databases.kind == POSTGRESQL else partial(_inserted, url)
@@ -153,7 +155,7 @@ def _insert_many(
     connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
 
-def _good_rows(file: bytes) -> list[GoodRow]:
+def good_rows(file: bytes) -> list[GoodRow]:
     with tempfile.TemporaryDirectory() as directory:
         source, frames = Path(directory) / "fleet.csv", Path(directory) / "frames"
         source.write_bytes(file)
@@ -163,14 +165,17 @@ def _good_rows(file: bytes) -> list[GoodRow]:
         ]
 
 
-def _prepared(kind: str, rows: Sequence[GoodRow], *, first_id: int) -> Prepared:
+def prepared_rows(
+    kind: str, rows: Sequence[GoodRow], *, first_id: int, operation_id: int | None = None, status: int = 200
+) -> Prepared:
+    """What is written for these rows; with an item each when an operation is named."""
     is_postgresql = kind == POSTGRESQL
     now, batch = datetime.now(UTC), uuid4()
     moment = now if is_postgresql else sqlite_timestamp(now)
     batch_id = batch if is_postgresql else batch.hex
     tag_ids = {name: number for number, name in enumerate(TAGS, 1)}
-    context = signing_in.audit_context(IMPORT_PATH, batch.hex)
-    instances, links, events = [], [], []
+    context = signing_in.audit_context(IMPORT_PATH, batch.hex, status)
+    instances, links, events, items = [], [], [], []
     for instance_id, row in enumerate(rows, first_id):
         values = (getattr(row, name) for name in VALUE_COLUMNS if name != "credential_id")
         instances.append((instance_id, 1, *values, None, 1, moment, moment, USER_ID, USER_ID))
@@ -179,10 +184,13 @@ def _prepared(kind: str, rows: Sequence[GoodRow], *, first_id: int) -> Prepared:
             moment, 1, "instance:create", "instance", instance_id, row.name, "succeeded", batch_id, *context,
             orjson.dumps({"after": _after(row)}).decode(),
         ))  # fmt: skip
+        if operation_id is not None:
+            items.append((operation_id, row.line, "created", instance_id, row.name, None))
     return Prepared((
         ("instances", _instance_columns, instances),
         ("instance_tags", ("instance_id", "tag_id"), links),
         ("audit_events", _event_columns, events),
+        ("operation_items", _item_columns, items),
     ))  # fmt: skip
 
 

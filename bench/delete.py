@@ -28,7 +28,7 @@ from app.instances.cascade import plan
 from app.instances.cascade_postgresql import FUNCTION_NAME
 from bench import signing_in
 from bench.report import Case, Comparison, Report, Target
-from bench.seed import POSTGRESQL, dependents, instances, parents
+from bench.seed import OPERATION_ID, POSTGRESQL, WARM_UP_OPERATION_ID, dependents, instances, parents
 from bench.servers import DELETION_PATH, Databases, Server, sqlite_writer
 
 DEPENDENT_ROWS = 20
@@ -95,15 +95,15 @@ def _compare_postgresql(databases: Databases, report: Report, fleet: Fleet) -> N
         },
     )
     inside = {
-        "procedure": _Procedure(durable=True),
-        "procedure, asynchronous commits": _Procedure(durable=False),
+        "procedure": Procedure(durable=True),
+        "procedure, asynchronous commits": Procedure(durable=False),
         "function, 1 plain connection": _Function(),
         "lock + CTE, 1 plain connection": _Cte(),
     }
-    variants = {name: _checked(databases, fleet, _on_connection(databases, fleet, way)) for name, way in inside.items()}
+    variants = {name: checked(databases, fleet, on_connection(databases, fleet, way)) for name, way in inside.items()}
     for connections in (1, 4):
         name = f"service, {connections} connection{'s' if connections > 1 else ''}"
-        variants[name] = _checked(databases, fleet, _service(databases, fleet, deletion_connections=str(connections)))
+        variants[name] = checked(databases, fleet, service(databases, fleet, deletion_connections=str(connections)))
     report.compare(case, variants)
 
 
@@ -117,30 +117,34 @@ def _compare_sqlite(databases: Databases, report: Report, fleet: Fleet) -> None:
         targets={"service": Target(0.9, at_least=True)},
     )
     ways = {
-        "loop of statements": _loop(databases, fleet, durable=True),
-        "loop, asynchronous commits": _loop(databases, fleet, durable=False),
-        "service": _service(databases, fleet),
+        "loop of statements": loop(databases, fleet, durable=True),
+        "loop, asynchronous commits": loop(databases, fleet, durable=False),
+        "service": service(databases, fleet),
     }
-    report.compare(case, {name: _checked(databases, fleet, way) for name, way in ways.items()})
+    report.compare(case, {name: checked(databases, fleet, way) for name, way in ways.items()})
 
 
-def _checked(databases: Databases, fleet: Fleet, way: Callable[[], float]) -> Callable[[], float]:
-    """The way, after which nothing of the instances may be left but their audit entries."""
+def checked(
+    databases: Databases, fleet: Fleet, way: Callable[[], float], *, with_items: bool = False
+) -> Callable[[], float]:
+    """The way, after which nothing of the instances may be left but their audit entries, and their items if any."""
 
     def run() -> float:
         seconds = way()
         below = " + ".join(f"(SELECT count(*) FROM {table})" for table in ("instances", *_tables))
         entries = "SELECT count(*) FROM audit_events WHERE action = 'instance:delete'"
-        found = databases.rows(f"SELECT {below}, ({entries})")[0]
-        expected = (0, fleet.count + WARM_UP_INSTANCES)
+        items = "SELECT count(*) FROM operation_items WHERE status = 'deleted'"
+        found = databases.rows(f"SELECT {below}, ({entries}), ({items})")[0]
+        all_of_them = fleet.count + WARM_UP_INSTANCES
+        expected = (0, all_of_them, all_of_them if with_items else 0)
         if tuple(found) != expected:
-            raise RuntimeError(f"rows left and audit entries are {found}, not {expected}")
+            raise RuntimeError(f"rows left, audit entries and items are {found}, not {expected}")
         return seconds
 
     return run
 
 
-def _service(databases: Databases, fleet: Fleet, **settings: str) -> Callable[[], float]:
+def service(databases: Databases, fleet: Fleet, **settings: str) -> Callable[[], float]:
     def run() -> float:
         with Server(databases.copy(fleet.template), **settings) as server:
             server.delete(fleet.warm_up_ids)
@@ -150,7 +154,7 @@ def _service(databases: Databases, fleet: Fleet, **settings: str) -> Callable[[]
     return run
 
 
-class _Way:
+class Way:
     """How a plain connection to PostgreSQL deletes instances."""
 
     durable = False
@@ -162,7 +166,7 @@ class _Way:
         raise NotImplementedError
 
 
-def _on_connection(databases: Databases, fleet: Fleet, way: _Way) -> Callable[[], float]:
+def on_connection(databases: Databases, fleet: Fleet, way: Way) -> Callable[[], float]:
     async def measured(url: str) -> float:
         connection = await asyncpg.connect(url)
         try:
@@ -178,7 +182,7 @@ def _on_connection(databases: Databases, fleet: Fleet, way: _Way) -> Callable[[]
     return lambda: uvloop.run(measured(databases.copy(fleet.template)))
 
 
-async def _delete(connection: asyncpg.Connection, way: _Way, ids: Sequence[int]) -> None:
+async def _delete(connection: asyncpg.Connection, way: Way, ids: Sequence[int]) -> None:
     batch_id = uuid4()
     await connection.execute(f"SET synchronous_commit = {'on' if way.durable else 'off'}")
     await way.delete(connection, ids, batch_id)
@@ -190,18 +194,19 @@ async def _delete(connection: asyncpg.Connection, way: _Way, ids: Sequence[int])
     )
 
 
-class _Procedure(_Way):
-    def __init__(self, *, durable: bool) -> None:
+class Procedure(Way):
+    def __init__(self, *, durable: bool, with_items: bool = False) -> None:
         self.durable = durable
+        self._with_items = with_items
 
     async def prepare(self, connection: asyncpg.Connection) -> None:
-        await connection.execute(_procedure())
+        await connection.execute(_procedure(with_items=self._with_items))
 
     async def delete(self, connection: asyncpg.Connection, ids: Sequence[int], batch_id: UUID) -> None:
-        await connection.execute("CALL delete_instances($1, $2)", list(ids), batch_id)
+        await connection.execute("CALL delete_instances($1, $2, $3)", list(ids), batch_id, _operation_of(ids))
 
 
-class _Function(_Way):
+class _Function(Way):
     async def delete(self, connection: asyncpg.Connection, ids: Sequence[int], batch_id: UUID) -> None:
         call = f"SELECT {FUNCTION_NAME}($1, 'hard', false, NULL, NULL, false, $2, $3)"
         context = json.dumps(_CONTEXT._asdict())
@@ -209,7 +214,7 @@ class _Function(_Way):
             await connection.fetchval(call, instance_id, batch_id, context)
 
 
-class _Cte(_Way):
+class _Cte(Way):
     async def delete(self, connection: asyncpg.Connection, ids: Sequence[int], batch_id: UUID) -> None:
         statement = _cte()
         for instance_id in ids:
@@ -228,15 +233,29 @@ _AUDIT_COLUMNS = (
 )
 
 
-def _procedure() -> str:
+def _operation_of(ids: Sequence[int]) -> int:
+    """Positions begin at 1 in each."""
+    return WARM_UP_OPERATION_ID if len(ids) == WARM_UP_INSTANCES else OPERATION_ID
+
+
+def _procedure(*, with_items: bool) -> str:
     counters = {table: f"n_{number}" for number, table in enumerate(_tables)}
     deletions = "\n".join(
         f"DELETE FROM {table} WHERE instance_id = v_id; GET DIAGNOSTICS {counter} = ROW_COUNT;"
         for table, counter in counters.items()
     )
+    item = "" if not with_items else """
+                v_position := v_position + 1;
+                INSERT INTO operation_items (operation_id, position, status, instance_id, name, detail) VALUES (
+                    p_operation_id, v_position, 'deleted', v_id, v_name, jsonb_build_object('rows_deleted', v_rows)
+                );
+    """  # fmt: skip
     return f"""
-        CREATE PROCEDURE delete_instances(p_ids bigint[], p_batch_id uuid) LANGUAGE plpgsql AS $$
+        CREATE PROCEDURE delete_instances(p_ids bigint[], p_batch_id uuid, p_operation_id bigint)
+        LANGUAGE plpgsql AS $$
         DECLARE
+            v_position integer := 0;
+            v_rows jsonb;
             v_id bigint;
             v_space_id bigint;
             v_name text;
@@ -245,11 +264,13 @@ def _procedure() -> str:
             FOREACH v_id IN ARRAY p_ids LOOP
                 {deletions}
                 DELETE FROM instances WHERE id = v_id RETURNING space_id, name INTO v_space_id, v_name;
+                v_rows := {_counts(counters)};
                 INSERT INTO audit_events ({_AUDIT_COLUMNS}) VALUES (
                     {_CONTEXT_LITERALS},
                     clock_timestamp(), v_space_id, 'instance:delete', 'instance', v_id, v_name, 'succeeded',
-                    p_batch_id, jsonb_build_object('mode', 'hard', 'rows', {_counts(counters)})
+                    p_batch_id, jsonb_build_object('mode', 'hard', 'rows', v_rows)
                 );
+                {item}
                 COMMIT;
             END LOOP;
         END $$
@@ -282,29 +303,32 @@ def _counts(expressions: dict[str, str]) -> str:
     return f"jsonb_strip_nulls(jsonb_build_object({pairs}))"
 
 
-def _loop(databases: Databases, fleet: Fleet, *, durable: bool) -> Callable[[], float]:
+def loop(databases: Databases, fleet: Fleet, *, durable: bool, with_items: bool = False) -> Callable[[], float]:
     def run() -> float:
         with closing(sqlite_writer(databases.copy(fleet.template))) as connection:
-            _delete_in_loop(connection, fleet.warm_up_ids, durable=durable)
+            _delete_in_loop(connection, fleet.warm_up_ids, durable=durable, with_items=with_items)
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             started = time.perf_counter()
-            _delete_in_loop(connection, fleet.ids, durable=durable)
+            _delete_in_loop(connection, fleet.ids, durable=durable, with_items=with_items)
             return time.perf_counter() - started
 
     return run
 
 
-def _delete_in_loop(connection: sqlite3.Connection, ids: Sequence[int], *, durable: bool) -> None:
+def _delete_in_loop(connection: sqlite3.Connection, ids: Sequence[int], *, durable: bool, with_items: bool) -> None:
     batch_id = uuid4().hex
     if not durable:
         connection.execute("PRAGMA synchronous=NORMAL")
-    for instance_id in ids:
-        _delete_one(connection, instance_id, batch_id)
+    for position, instance_id in enumerate(ids, 1):
+        item = (_operation_of(ids), position) if with_items else None
+        _delete_one(connection, instance_id, batch_id, item)
     connection.execute("PRAGMA synchronous=FULL")
     _note(connection, (None, "instance:batch_delete", "batch", None, None), batch_id, {"mode": "hard"})
 
 
-def _delete_one(connection: sqlite3.Connection, instance_id: int, batch_id: str) -> None:
+def _delete_one(
+    connection: sqlite3.Connection, instance_id: int, batch_id: str, item: tuple[int, int] | None
+) -> None:
     connection.execute("BEGIN IMMEDIATE")
     found = connection.execute("SELECT space_id, name FROM instances WHERE id = ?", (instance_id,)).fetchone()
     rows = {}
@@ -315,6 +339,12 @@ def _delete_one(connection: sqlite3.Connection, instance_id: int, batch_id: str)
     connection.execute("DELETE FROM instances WHERE id = ?", (instance_id,))
     subject = (found[0], "instance:delete", "instance", instance_id, found[1])
     _note(connection, subject, batch_id, {"mode": "hard", "rows": rows})
+    if item is not None:
+        connection.execute(
+            "INSERT INTO operation_items (operation_id, position, status, instance_id, name, detail) "
+            "VALUES (?, ?, 'deleted', ?, ?, ?)",
+            (*item, instance_id, found[1], json.dumps({"rows_deleted": rows})),
+        )
     connection.execute("COMMIT")
 
 

@@ -7,6 +7,7 @@ import csv
 import io
 import random
 from collections.abc import Iterator
+from typing import TextIO
 
 from app.instances.csv_rows import COLUMNS
 from app.instances.fields import DEFAULT_PORT_BY_TYPE
@@ -30,10 +31,17 @@ _TEAMS = ("orders", "billing", "search", "ledger", "identity", "media", "risk", 
 def csv_file(count: int, *, prefix: str = "import", seed: int = 1) -> bytes:
     """A file of `count` rows, with its header."""
     text = io.StringIO()
+    write_csv(text, count, prefix=prefix, seed=seed)
+    return text.getvalue().encode()
+
+
+def write_csv(text: TextIO, count: int, *, prefix: str = "import", seed: int = 1, padding: str = "") -> None:
+    """The same into a file; `padding` follows each description."""
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_rows(count, prefix, random.Random(seed)))
-    return text.getvalue().encode()
+    for row in _rows(count, prefix, random.Random(seed)):
+        row["description"] = f"{row['description']}{padding}"
+        writer.writerow(row)
 
 
 def _rows(count: int, prefix: str, random_: random.Random) -> Iterator[dict[str, object]]:

@@ -12,6 +12,8 @@ SQLITE = "sqlite"
 
 STATISTICS_TABLES = ("database_size_stats", "database_table_size_stats")
 TAGS_PER_INSTANCE = 2
+# Floors write their items to these; the service's own have low numbers, or follow.
+WARM_UP_OPERATION_ID, OPERATION_ID = 1_000_000, 1_000_001
 _KEYS_PER_INSTANCE = 100_000
 
 # Per table below an instance: the columns besides instance_id, and their values in terms of i (the instance's id) and
@@ -43,7 +45,8 @@ _BELOW = {
 
 
 def parents(kind: str, rows: int = len(TAGS)) -> Iterator[str]:
-    """What rows refer to besides their instance: the tags of imports and more, sync sessions, a classification."""
+    """What rows refer to besides their instance: tags (those of imports, and more), sync sessions, a classification,
+    operations that have ended."""
     names = [*TAGS, *(f"tag-{number}" for number in range(len(TAGS) + 1, rows + 1))]
     values = ", ".join(f"({number}, 1, '{name}')" for number, name in enumerate(names, 1))
     yield f"INSERT INTO tags (id, space_id, name) VALUES {values}"
@@ -52,6 +55,11 @@ def parents(kind: str, rows: int = len(TAGS)) -> Iterator[str]:
         f"SELECT n, 1, '[]', 'manual', 'succeeded' FROM {_numbers(kind, 1, rows)}"
     )
     yield "INSERT INTO account_classifications (id, space_id, name, rule) VALUES (1, 1, 'all', '{}')"
+    for operation_id in (WARM_UP_OPERATION_ID, OPERATION_ID):
+        yield (
+            "INSERT INTO operations (id, kind, user_id, state, request, origin, batch_id, counts) VALUES "
+            f"({operation_id}, 'instance_import', 1, 'succeeded', '{{}}', '{{}}', '{operation_id:032x}', '{{}}')"
+        )
     yield from _raised_sequences(kind, "tags")
 
 

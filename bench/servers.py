@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ import orjson
 import uvloop
 
 from bench import signing_in
+from bench.multipart import Upload, multipart
 from bench.seed import POSTGRESQL, SQLITE
 from tests.postgres_server import PostgresServer, free_port
 
@@ -257,9 +258,10 @@ class Server:
 
     def __init__(self, database_url: str, *, app: str = SERVICE, **settings: str) -> None:
         self.port = free_port()
+        self.database_url = database_url
         self._app = app
         self._directory = Path(tempfile.mkdtemp(prefix="muster-bench-server-"))
-        self._environment = _environment(
+        self.environment = _environment(
             database_url=database_url, data_dir=str(self._directory), log_level="WARNING", judge_processes="1",
             token_key=signing_in.TOKEN_KEY, rate_limits="off", **settings,
         )  # fmt: skip
@@ -273,7 +275,7 @@ class Server:
             "--timeout-keep-alive", "60",
         ]  # fmt: skip
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
         try:
             self._wait()
         except BaseException:
@@ -284,9 +286,18 @@ class Server:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
 
-    def request(self, method: str, path: str, body: bytes | None = None, media_type: str = "application/json") -> bytes:
+    @property
+    def process_id(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def request(
+        self, method: str, path: str, body: bytes | Upload | None = None, media_type: str = "application/json"
+    ) -> bytes:
         """The answer's body, whole. Raises RequestFailed unless the status is a success."""
         headers = signing_in.BEARER | ({} if body is None else {"Content-Type": media_type})
+        if isinstance(body, Upload):
+            headers |= {"Content-Length": str(body.size)}
         # A connection each: the server closes one that idles for some seconds.
         with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)) as connection:
             connection.request(method, path, body, headers)
@@ -298,7 +309,7 @@ class Server:
 
     def import_csv(self, file: bytes) -> float:
         """Seconds from the first byte of the upload to the last one of the report; every row must be created."""
-        body, media_type = multipart(file)
+        body, media_type = multipart(file, {"background": "false"})
         started = time.perf_counter()
         answer = self.request("POST", IMPORT_PATH, body, media_type)
         seconds = time.perf_counter() - started
@@ -309,7 +320,7 @@ class Server:
 
     def delete(self, ids: Iterable[int]) -> float:
         """Seconds that a hard deletion takes; every instance must be deleted."""
-        body = orjson.dumps({"instance_ids": list(ids), "mode": "hard"})
+        body = orjson.dumps({"instance_ids": list(ids), "mode": "hard", "background": False})
         started = time.perf_counter()
         answer = self.request("POST", DELETION_PATH, body)
         seconds = time.perf_counter() - started
@@ -343,15 +354,3 @@ class Server:
 
     def _logged(self) -> str:
         return self._log.read_text(errors="replace")[-4000:]
-
-
-def multipart(file: bytes, fields: Mapping[str, str] | None = None) -> tuple[bytes, str]:
-    """The body of an upload, and its media type."""
-    boundary = "muster-bench-boundary"
-    parts = [
-        f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
-        for name, value in (fields or {}).items()
-    ]
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="fleet.csv"\r\n'
-    parts += [head.encode(), b"Content-Type: text/csv\r\n\r\n", file, f"\r\n--{boundary}--\r\n".encode()]
-    return b"".join(parts), f"multipart/form-data; boundary={boundary}"

@@ -28,7 +28,7 @@ KEY = {"X-API-Key": API_KEY}
 STRANGER: dict[str, str] = {}
 
 
-def audit_context(path: str, request_id: str) -> AuditContext:
+def audit_context(path: str, request_id: str, status: int = 200) -> AuditContext:
     """What the service notes of a call of this user's, for floors that write as much."""
     return AuditContext(
         actor_id=USER_ID,
@@ -37,7 +37,7 @@ def audit_context(path: str, request_id: str) -> AuditContext:
         client_address="127.0.0.1",
         method="POST",
         path=path,
-        status=200,
+        status=status,
         duration_ms=100,
         request_id=request_id,
     )

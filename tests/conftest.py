@@ -26,6 +26,8 @@ from tests.factories import Registry
 from tests.postgres_server import PostgresServer
 from tests.signing_in import signed_in_as
 
+pytest_plugins = ["tests.loop_watch_plugin"]
+
 ROOT = Path(__file__).parent.parent
 _postgres: PostgresServer | None = None
 _directory: Path | None = None
@@ -102,6 +104,8 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         log_level="WARNING",
         allowed_hosts="muster.test",
         rate_limits="off",
+        # No sealer beside the tests; those that need one say so.
+        audit_seal_seconds=3600,
     )
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import MetaData, Table, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import Database
+from app.instances.cascade import plan
 from app.models import Base
 from app.models.role import Role
 from app.models.space import Space
@@ -150,7 +151,8 @@ class Registry:
             return {table.name: await _count(connection, table) for table in reflected}
 
     async def rows_of(self, instance_ids: Sequence[int]) -> dict[str, int]:
-        """Rows in every table with an `instance_id` column, found by catalogue, that name one of these instances."""
+        """Rows in every table with an `instance_id` column, found by catalogue, that name one of these instances, but
+        for those that are to outlive it."""
         async with self._database.read_engine.connect() as connection:
             reflected = await connection.run_sync(_reflect)
             return {
@@ -160,7 +162,7 @@ class Registry:
                     )
                 ).scalar_one()
                 for table in reflected
-                if "instance_id" in table.c
+                if "instance_id" in table.c and table.name not in plan.kept
             }
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.factories import Registry
+from tests.operations.rows import operation_of
 
 Document = dict[str, Any]
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -39,6 +40,7 @@ async def ids(registry: Registry, admin: int) -> dict[str, int]:
         "user_id": await registry.user(),
         "role_id": await registry.role(),
         "api_key_id": await registry.insert("api_keys", user_id=admin, name="a key", **key),
+        "operation_id": await operation_of(registry, admin, ("deleted", "failed")),
     }
 
 
@@ -157,7 +159,7 @@ class TestNoSpace:
         def fail(*_: object, **__: object) -> str:
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr("app.instances.uploads.tempfile.mkdtemp", fail)
+        monkeypatch.setattr("app.instances.uploads._create", fail)
         answer = await client.post("/api/v1/instances/batch-create", files={"file": b"name,db_type,host\na,pg,h\n"})
         assert (answer.status_code, answer.json()["code"]) == (507, 25500)
 

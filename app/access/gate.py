@@ -51,6 +51,13 @@ class Gate:
             call.spaces = None
             narrow_to(rule.permission, everywhere=rule.everywhere)
 
+    async def readmit(self, request: Request, permission: Permission) -> None:
+        """The same for a call that goes on for long: who is calling, and what they may do by now. It counts as no other
+        call. Raises NotAuthenticated, Forbidden or TooManyRequests."""
+        call, identity = current_call(), await self._identified(request)
+        call.caller, call.rights, call.spaces = identity.caller, identity.rights, None
+        narrow_to(permission)
+
     async def _identified(self, request: Request) -> Identity:
         key = request.headers.get(KEY_HEADER)
         authorization = request.headers.get("Authorization")

@@ -66,6 +66,7 @@ class IdempotentCalls:
         if known is not None:
             return await as_response(known)
         attempt = Attempt(self._store, claim, request)
+        request.state.idempotent_attempt = attempt
         request_stack.push_async_exit(attempt.end)
         async with self._store.renewing(claim):
             response = await handle(request)
@@ -84,7 +85,7 @@ class Attempt:
 
     async def keep(self, response: Response) -> None:
         """Keeps the answer. Raises Conflict when another attempt has taken over, which undoes an open transaction."""
-        if not _is_answer(response.status_code):
+        if self._is_kept or not _is_answer(response.status_code):
             return
         answer = await as_stored(response)
         session = open_write_session(self._request)
@@ -92,6 +93,10 @@ class Attempt:
             await self._keep_after(answer)
         else:
             await self._keep_within(session, answer)
+
+    async def keep_within(self, session: AsyncSession, response: Response) -> None:
+        """Keeps the answer in a transaction of the route's own. Raises Conflict when another attempt has taken over."""
+        await self._keep_within(session, await as_stored(response))
 
     async def end(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
         """The request's transaction has ended; what it has not kept is kept now, or the key is free again."""
@@ -117,6 +122,16 @@ class Attempt:
             await work
         except (OSError, TimeoutError, SQLAlchemyError) as error:
             log.warning("the outcome of an idempotent call could not be kept", error=repr(error))
+
+
+async def keep_answer_within(session: AsyncSession, request: Request, response: Response) -> None:
+    """For a route that opens its one transaction itself: its answer is kept in it, when the caller gave a key.
+
+    Raises Conflict when another attempt has taken over. The transaction must be committed afterwards, or this raised.
+    """
+    attempt = getattr(request.state, "idempotent_attempt", None)
+    if isinstance(attempt, Attempt):
+        await attempt.keep_within(session, response)
 
 
 def open_fingerprint_key(settings: Settings) -> bytes:

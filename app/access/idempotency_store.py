@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access import idempotency_repository as repository
 from app.access.idempotency_repository import Claim, KnownKey, StoredAnswer
 from app.background import in_background
-from app.database import Database, run_in_transaction
+from app.database import Database, in_steps, run_in_transaction
 from app.errors import Conflict, ParameterError
 from app.models.base import utc_now
 
@@ -91,15 +91,11 @@ class IdempotencyStore:
     async def remove_old(self) -> int:
         """Removes keys that are older than a day, a few at a time; how many."""
         now = utc_now()
-        total, removed = 0, STEP_KEYS
-        while removed == STEP_KEYS:
-            async with self._database.batch_connections:
-                removed = await run_in_transaction(
-                    self._database.writers,
-                    lambda session: repository.delete_older(session, now - KEPT, now, STEP_KEYS),
-                )
-            total += removed
-        return total
+        return await in_steps(
+            self._database,
+            lambda session: repository.delete_older(session, now - KEPT, now, STEP_KEYS),
+            STEP_KEYS,
+        )
 
 
 async def keep_removing_old_keys(store: IdempotencyStore) -> None:

@@ -7,7 +7,7 @@ away the newest entries leaves a chain that fits: against that helps a head that
 
 import hmac
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
@@ -38,11 +38,16 @@ BEGINNING: Final = Link(0, "0" * 64)
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Where the chain begins: the last entry of those that are gone. `created_at` as in a StoredRow."""
+    """Where the chain begins: the last entry of those that are gone. `created_at` as in a StoredRow.
+
+    At a restart nothing goes: `end` is the last entry that was sealed with a lost key, and `unverifiable` how many of
+    these are kept.
+    """
 
     end: Link
     removed: int
     created_at: str
+    unverifiable: int | None = None
     anchor_seal: str = ""
 
 
@@ -64,15 +69,22 @@ class Sealing:
             yield before
 
     def sealed_anchor(self, end: Link, removed: int, created_at: str) -> Anchor:
-        return Anchor(end, removed, created_at, self._anchor_seal(end, removed, created_at))
+        return self._sealed(Anchor(end, removed, created_at))
+
+    def sealed_restart(self, end: Link, unverifiable: int, created_at: str) -> Anchor:
+        return self._sealed(Anchor(end, 0, created_at, unverifiable))
 
     def is_genuine(self, anchor: Anchor) -> bool:
-        return hmac.compare_digest(
-            self._anchor_seal(anchor.end, anchor.removed, anchor.created_at).encode(), anchor.anchor_seal.encode()
-        )
+        return hmac.compare_digest(self._anchor_seal(anchor).encode(), anchor.anchor_seal.encode())
 
-    def _anchor_seal(self, end: Link, removed: int, created_at: str) -> str:
-        return self._digest(b"anchor", end.seal, orjson.dumps([end.sequence, removed, created_at]))
+    def _sealed(self, anchor: Anchor) -> Anchor:
+        return replace(anchor, anchor_seal=self._anchor_seal(anchor))
+
+    def _anchor_seal(self, anchor: Anchor) -> str:
+        content: list[object] = [anchor.end.sequence, anchor.removed, anchor.created_at]
+        if anchor.unverifiable is None:
+            return self._digest(b"anchor", anchor.end.seal, orjson.dumps(content))
+        return self._digest(b"restart", anchor.end.seal, orjson.dumps([*content, anchor.unverifiable]))
 
     def _digest(self, kind: bytes, before: str, content: bytes) -> str:
         return hmac.digest(self._key, b"\n".join((kind, before.encode(), content)), "sha256").hex()

@@ -18,6 +18,8 @@ from app.models.base import utc_now
 
 # Any number will do, as long as nobody else locks it: the letters AUDIT.
 CHAIN_LOCK = 0x4155444954
+# Lower than any sequence, also a forged one.
+LOWEST = -(2**63)
 
 _postgresql_forms = {
     "occurred_at": "to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US')",
@@ -84,6 +86,12 @@ async def unsealed(session: AsyncSession, newest: int, limit: int) -> Sequence[S
     return [tuple(row) for row in await _fetch(session, SEALED_COLUMNS, rest, newest, limit)]
 
 
+async def count_sealed(session: AsyncSession, end: int) -> int:
+    """Up to that sequence."""
+    [[count]] = await _fetch(session, ["count(*)"], f"FROM audit_events WHERE sequence <= ? {_whole(session)}", end)
+    return int(count)
+
+
 async def sealed_after(session: AsyncSession, sequence: int, limit: int) -> list[SealedRow]:
     """In order of sequence."""
     rest = f"FROM audit_events WHERE sequence > ? {_whole(session)} ORDER BY sequence LIMIT ?"
@@ -119,7 +127,7 @@ async def set_seals(session: AsyncSession, rows: Sequence[StoredRow], links: Seq
     assert result.rowcount == len(values), "entries were sealed by somebody else"
 
 
-_anchor_columns = ("sequence", "seal", "removed", "created_at", "anchor_seal")
+_anchor_columns = ("sequence", "seal", "removed", "created_at", "unverifiable", "anchor_seal")
 
 
 async def newest_anchor(session: AsyncSession) -> Anchor | None:
@@ -133,8 +141,8 @@ async def anchors(session: AsyncSession) -> list[Anchor]:
 
 
 def _anchor(row: Sequence[Any]) -> Anchor:
-    sequence, seal, removed, created_at, anchor_seal = row
-    return Anchor(Link(sequence, str(seal)), removed, str(created_at), str(anchor_seal))
+    sequence, seal, removed, created_at, unverifiable, anchor_seal = row
+    return Anchor(Link(sequence, str(seal)), removed, str(created_at), unverifiable, str(anchor_seal))
 
 
 def stored_now() -> str:
@@ -149,13 +157,14 @@ async def add_anchor(session: AsyncSession, anchor: Anchor) -> None:
             seal=anchor.end.seal,
             removed=anchor.removed,
             created_at=datetime.fromisoformat(anchor.created_at).replace(tzinfo=UTC),
+            unverifiable=anchor.unverifiable,
             anchor_seal=anchor.anchor_seal,
         )
     )
 
 
-async def remove(session: AsyncSession, after: Link, end: Link) -> int:
-    """The sealed entries after one link up to another; how many."""
-    statement = text("DELETE FROM audit_events WHERE sequence > :after AND sequence <= :end")
-    result = await session.execute(statement, {"after": after.sequence, "end": end.sequence})
+async def remove(session: AsyncSession, first: int, last: int) -> int:
+    """The sealed entries from one sequence to another; how many."""
+    statement = text("DELETE FROM audit_events WHERE sequence BETWEEN :first AND :last")
+    result = await session.execute(statement, {"first": first, "last": last})
     return int(result.rowcount)  # type: ignore[attr-defined]

@@ -15,8 +15,8 @@ from app.models.base import utc_now
 
 @dataclass(frozen=True, slots=True)
 class AuditHead:
-    """`sequence` and `seal` of the newest sealed entry, or zeros before there is one; `entries` are sealed and still
-    there, `unsealed` are yet to be sealed."""
+    """`sequence` and `seal` of the newest sealed entry, or zeros before there is one; `entries` of the chain are still
+    there (after a restart, those since then), `unsealed` are yet to be sealed."""
 
     sequence: int
     seal: str

@@ -1,10 +1,10 @@
 """Removes entries that are older than anybody has to keep, from the beginning of the chain, and leaves an anchor.
 
 Only sealed entries go, oldest first, up to the first that is not old enough: what is left is a chain still, which the
-anchor joins to what is gone. In steps, each a transaction of its own with an entry about what it removed.
+anchor joins to what is gone. After a restart, entries from before it go first; its anchor tells how many are left. In
+steps, each a transaction of its own with an entry about what it removed.
 """
 
-import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import takewhile
@@ -15,7 +15,7 @@ from app.audit import chain_repository as repository
 from app.audit.chain import SEALED_COLUMNS, Anchor, Link, Sealing
 from app.audit.recorder import AuditEntry, record
 from app.audit.sealer import SealingRefused
-from app.database import Database, run_in_transaction, sqlite_timestamp
+from app.database import Database, in_steps, sqlite_timestamp
 from app.models.base import utc_now
 
 STEP_ENTRIES = 2_000
@@ -41,13 +41,7 @@ class AuditRetention:
         async def step(session: AsyncSession) -> int:
             return await self._step(session, before)
 
-        total, count = 0, STEP_ENTRIES
-        while count == STEP_ENTRIES:
-            async with self._database.batch_connections:
-                count = await run_in_transaction(self._database.writers, step)
-            total += count
-            await asyncio.sleep(PAUSE_SECONDS if count else 0)
-        return total
+        return await in_steps(self._database, step, STEP_ENTRIES, PAUSE_SECONDS)
 
     async def _step(self, session: AsyncSession, before: str) -> int:
         await repository.wait_until_alone(session)
@@ -56,17 +50,24 @@ class AuditRetention:
             return 0
         if not self._sealing.is_genuine(anchor):
             raise SealingRefused("the audit trail was sealed with another key, or its newest anchor was changed")
-        oldest = await repository.sealed_after(session, anchor.end.sequence, STEP_ENTRIES)
+        after = anchor.end.sequence if anchor.unverifiable is None else repository.LOWEST
+        oldest = await repository.sealed_after(session, after, STEP_ENTRIES)
         old = list(takewhile(lambda row: _is_before(row, before), oldest))
-        return await self._remove(session, anchor, old) if old else 0
+        unverifiable = [row for row in old if row.sequence <= anchor.end.sequence]
+        return await self._remove(session, anchor, unverifiable or old) if old else 0
 
     async def _remove(self, session: AsyncSession, anchor: Anchor, old: Sequence[repository.SealedRow]) -> int:
         end = Link(old[-1].sequence, str(old[-1].seal))
-        removed = await repository.remove(session, anchor.end, end)
-        await repository.add_anchor(session, self._sealing.sealed_anchor(end, removed, repository.stored_now()))
+        removed = await repository.remove(session, old[0].sequence, end.sequence)
+        await repository.add_anchor(session, self._moved(anchor, end, removed))
         changes = {"entries": removed, "up_to_sequence": end.sequence}
         await record(session, AuditEntry("audit:remove", "audit", None, None, None, changes=changes))
         return removed
+
+    def _moved(self, anchor: Anchor, end: Link, removed: int) -> Anchor:
+        if anchor.unverifiable is not None and end.sequence <= anchor.end.sequence:
+            return self._sealing.sealed_restart(anchor.end, anchor.unverifiable - removed, anchor.created_at)
+        return self._sealing.sealed_anchor(end, removed, repository.stored_now())
 
 
 def _is_before(row: repository.SealedRow, moment: str) -> bool:

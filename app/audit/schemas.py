@@ -46,6 +46,6 @@ class AuditHead(BaseModel):
 
     sequence: int
     seal: str
-    entries: int = Field(description="Sealed entries that are kept")
+    entries: int = Field(description="Sealed entries that are kept; after a restart of the chain, those since then")
     unsealed: int = Field(description="Entries that will be sealed next")
     read_at: datetime

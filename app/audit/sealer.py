@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import chain_repository as repository
 from app.audit.chain import BEGINNING, Anchor, Link, Sealing, StoredRow
-from app.database import Database, run_in_transaction
+from app.database import Database, in_steps
 
 STEP_ENTRIES = 1_000
 # Sealing these takes the event loop about two milliseconds.
@@ -38,17 +38,11 @@ class AuditSealer:
 
         Raises SealingRefused.
         """
-        total = 0
         async with self._database.readers() as session:
             newest = await repository.newest_unsealed(session)
-        is_full = True
-        while newest is not None and is_full:
-            async with self._database.batch_connections:
-                count = await run_in_transaction(self._database.writers, partial(self._step, newest))
-            total += count
-            is_full = count == STEP_ENTRIES
-            await asyncio.sleep(PAUSE_SECONDS if is_full else 0)
-        return total
+        if newest is None:
+            return 0
+        return await in_steps(self._database, partial(self._step, newest), STEP_ENTRIES, PAUSE_SECONDS)
 
     async def _step(self, newest: int, session: AsyncSession) -> int:
         if not await repository.is_alone(session):
@@ -63,7 +57,8 @@ class AuditSealer:
         anchor = await repository.newest_anchor(session) or await self._begin(session)
         if not self._sealing.is_genuine(anchor):
             raise SealingRefused("the audit trail was sealed with another key, or its newest anchor was changed")
-        return await repository.newest_link(session) or anchor.end
+        newest = await repository.newest_link(session)
+        return anchor.end if newest is None or newest.sequence < anchor.end.sequence else newest
 
     async def _begin(self, session: AsyncSession) -> Anchor:
         anchor = self._sealing.sealed_anchor(BEGINNING, 0, repository.stored_now())

@@ -1,6 +1,7 @@
 """Checks the sealed chain: whether an entry was changed, taken out, put in or cut off.
 
-1. Anchors: each must be genuine, and together they must account for every entry that is gone.
+1. Anchors: each must be genuine, and together they must account for every entry that is gone. After a restart, those
+   and the entries from before it are of a key that is lost: these are only counted.
 2. Entries, page by page from the newest anchor on: consecutive numbers, and each seal fits. After one that does not,
    the check goes on from the seal that stands there, so that one changed entry is one finding.
 3. A head that was written down earlier must still be in the chain.
@@ -15,14 +16,12 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import chain_repository as repository
-from app.audit.chain import BEGINNING, Link, Sealing
+from app.audit.chain import BEGINNING, Anchor, Link, Sealing
 from app.audit.chain_repository import SealedRow
 from app.database import Database
 
 PAGE_ENTRIES = 1_000
 MAX_FINDINGS = 100
-# Lower than any sequence, also a forged one.
-_LOWEST = -(2**63)
 
 
 class FindingKind(StrEnum):
@@ -47,6 +46,7 @@ class Finding:
 class Verification:
     """What was checked and found. `start` is where the chain begins, `end` the last entry that was checked.
 
+    After a `restart`, `unverifiable` entries from before it are there, which cannot be checked.
     `exported` is what stands at the place of the head that was given, `is_exported_gone` tells that retention has
     removed that entry. After `MAX_FINDINGS` the check stops.
     """
@@ -56,8 +56,15 @@ class Verification:
     entries: int = 0
     unsealed: int = 0
     findings: list[Finding] = field(default_factory=list)
+    restart: Anchor | None = None
+    unverifiable: int = 0
     exported: Link | None = None
     is_exported_gone: bool = False
+
+    @property
+    def removed(self) -> int:
+        """How many entries of the chain are gone, as old ones are."""
+        return self.start.sequence - (0 if self.restart is None else self.restart.end.sequence)
 
     @property
     def is_full(self) -> bool:
@@ -95,20 +102,39 @@ class AuditVerifier:
     async def _check_anchors(self, session: AsyncSession, found: Verification) -> None:
         """The newest one that is genuine is where the chain starts."""
         gone = 0
-        for anchor in await repository.anchors(session):
+        for anchor in await self._present_anchors(session, found):
             if not self._sealing.is_genuine(anchor):
                 message = f"the anchor at {anchor.end.sequence} was made or changed without the key"
                 found.find(FindingKind.ANCHOR, anchor.end.sequence, message)
                 continue
             gone += anchor.removed
             found.start = found.end = anchor.end
-        if not found.findings and gone != found.start.sequence:
-            message = f"anchors account for {gone} of {found.start.sequence} entries that are gone"
+        if not found.findings and gone != found.removed:
+            message = f"anchors account for {gone} of {found.removed} entries that are gone"
             found.find(FindingKind.ANCHOR, found.start.sequence, message)
+        if found.restart is not None:
+            _check_count(found, found.restart)
+
+    async def _present_anchors(self, session: AsyncSession, found: Verification) -> list[Anchor]:
+        """From the newest genuine restart on, if there is one, which is noted with what is left from before it.
+
+        Read again until nothing differs: retention may have removed some of that meanwhile.
+        """
+        known: list[Anchor] | None = None
+        while True:
+            anchors = await repository.anchors(session)
+            restarts = [number for number, each in enumerate(anchors) if self._is_restart(each)]
+            if not restarts or anchors == known:
+                return anchors[restarts[-1] :] if restarts else anchors
+            known, found.restart = anchors, anchors[restarts[-1]]
+            found.unverifiable = await repository.count_sealed(session, found.restart.end.sequence)
+
+    def _is_restart(self, anchor: Anchor) -> bool:
+        return anchor.unverifiable is not None and self._sealing.is_genuine(anchor)
 
     async def _check_entries(self, session: AsyncSession, found: Verification, head: Link | None) -> None:
         walk = _Walk(self._sealing, found, head)
-        last = _LOWEST
+        last = repository.LOWEST if found.restart is None else found.restart.end.sequence
         while page := await repository.sealed_after(session, last, PAGE_ENTRIES):
             last = page[-1].sequence
             if page[0].sequence > walk.expected:
@@ -157,6 +183,15 @@ class _Walk:
         self._found.entries += 1
         if self._head is not None and self._head.sequence == row.sequence:
             self._found.exported = self._found.end
+
+
+def _check_count(found: Verification, restart: Anchor) -> None:
+    """Without their key nothing else can be told of entries from before the restart."""
+    left = restart.unverifiable or 0
+    if found.unverifiable != left:
+        message = f"{found.unverifiable} entries from before the restart are there, and {left} should be"
+        kind = FindingKind.MISSING if found.unverifiable < left else FindingKind.INSERTED
+        found.find(kind, restart.end.sequence, message)
 
 
 def _check_head(found: Verification, head: Link) -> None:

@@ -4,13 +4,12 @@ In steps of a few thousand rows, each a transaction of its own with a pause afte
 and on SQLite every other writer, get their turn in between.
 """
 
-import asyncio
 from datetime import UTC, date, datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.capacity import repository
-from app.database import Database, run_in_transaction
+from app.database import Database, in_steps
 
 STEP_ROWS = 5_000
 PAUSE_SECONDS = 0.1
@@ -43,10 +42,4 @@ class StatisticsRetention:
                 return 0
             return await repository.delete_older(session, statistics, day, STEP_ROWS)
 
-        total, rows = 0, STEP_ROWS
-        while rows == STEP_ROWS:
-            async with self._database.batch_connections:
-                rows = await run_in_transaction(self._database.writers, step)
-            total += rows
-            await asyncio.sleep(PAUSE_SECONDS if rows else 0)
-        return total
+        return await in_steps(self._database, step, STEP_ROWS, PAUSE_SECONDS)

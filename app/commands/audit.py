@@ -10,13 +10,17 @@ from rich.console import Console
 
 from app.audit.chain import Link
 from app.audit.head import AuditHead, read_head
+from app.audit.restart import AuditRestart, RestartRefused
 from app.audit.sealer import AuditSealer, SealingRefused
 from app.audit.sealing_key import existing_sealing
 from app.audit.verification import AuditVerifier, Verification
-from app.commands.configuration import key_failures, on_database, prepared_settings, sqlite_file
+from app.commands.configuration import key_failures, on_database, prepared_settings, refusals, sqlite_file
 from app.commands.exit_codes import CommandFailed
 from app.commands.screen import result_console, show_table
 from app.database import Database
+from app.fields import at_most, one_line, required
+
+MAX_REASON_CHARACTERS = 500
 
 
 class KeptHead(BaseModel):
@@ -51,6 +55,24 @@ def seal() -> None:
     typer.echo(f"{count:,} {'entry was' if count == 1 else 'entries were'} sealed")
 
 
+def restart(reason: str) -> None:
+    """Begins the chain anew. Raises CommandFailed when it must not, or the reason is none."""
+    with refusals():
+        reason = at_most("reason", one_line("reason", required("reason", reason.strip())), MAX_REASON_CHARACTERS)
+    settings = prepared_settings()
+    sqlite_file(settings)
+    with key_failures():
+        sealing = existing_sealing(settings)
+    try:
+        anchor = on_database(settings, lambda database: AuditRestart(database, sealing).restart(reason))
+    except RestartRefused as error:
+        raise CommandFailed(f"the chain was not restarted: {error}") from error
+    typer.echo(
+        f"a new chain begins after entry {anchor.end.sequence:,}; "
+        f"the {anchor.unverifiable:,} entries up to there cannot be verified any more"
+    )
+
+
 def head() -> None:
     """Prints the head as JSON."""
     settings = prepared_settings()
@@ -79,16 +101,29 @@ def _show(found: Verification, head: Link | None) -> None:
         show_table(console, ("entry", "finding", "message"), rows)
         if found.is_full:
             _say(console, f"the check stopped at {len(found.findings)} findings")
-    if found.start.sequence:
-        _say(
-            console,
-            f"the first {found.start.sequence:,} entries are gone, as old ones are, and an anchor stands for them",
-        )
-    if head is not None and found.is_exported_gone:
-        _say(console, f"entry {head.sequence:,}, which the head is about, is one of them")
+    _show_beginning(console, found, head)
     count = len(found.findings)
     verdict = f"{count} finding{'s' if count > 1 else ''}" if count else "intact"
     _say(console, f"{verdict}: {found.entries:,} sealed entries were checked; {found.unsealed:,} are not sealed yet")
+
+
+def _show_beginning(console: Console, found: Verification, head: Link | None) -> None:
+    """What of the trail is not checked, because it is gone or of a lost key."""
+    if found.restart is not None:
+        since = found.restart.created_at.partition(".")[0]
+        _say(
+            console,
+            f"{found.unverifiable:,} entries, up to {found.restart.end.sequence:,}, were sealed with a key that was "
+            f"lost and cannot be verified any more: the chain was restarted on {since} UTC",
+        )
+    if found.removed:
+        since_then = "" if found.restart is None else " since then"
+        _say(
+            console,
+            f"the first {found.removed:,} entries{since_then} are gone, as old ones are, and an anchor stands for them",
+        )
+    if head is not None and found.is_exported_gone:
+        _say(console, f"entry {head.sequence:,}, which the head is about, is one of them")
 
 
 def _say(console: Console, text: str) -> None:

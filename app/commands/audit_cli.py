@@ -59,3 +59,21 @@ def seal() -> None:
 
     with reporting_failures():
         audit.seal()
+
+
+@audit_cli.command()
+def restart(
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="What happened to the key; it stands in the trail from now on.")
+    ],
+) -> None:
+    """Begin a new chain under the present key, when the key that the trail was sealed with is lost.
+
+    What was sealed until now stays, but cannot be verified any more; `muster audit verify` says so ever after. First
+    give all servers the new key (MUSTER_AUDIT_KEY, or audit.key in the data directory) and restart them. It is refused
+    where the present key is the one that the trail is sealed with.
+    """
+    from app.commands import audit  # noqa: PLC0415
+
+    with reporting_failures():
+        audit.restart(reason)

@@ -2,7 +2,7 @@
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -18,16 +18,23 @@ from app.commands.screen import error_console
 
 Answer = TypeVar("Answer", bound=BaseModel)
 JsonBody = Mapping[str, "str | int | bool | list[int] | None"]
+Parameters = Sequence[tuple[str, "str | int"]]
 
 CONNECT_SECONDS = 10.0
 # A large import is judged and written before its report begins, and so is a slice of hard deletions.
 READ_SECONDS = 30 * 60.0
 WRITE_SECONDS = 5 * 60.0
+# For answers that take no work; three of the keep-alives that the server puts into a stream of events.
+SHORT_READ_SECONDS = 60.0
+SILENCE_SECONDS = 45.0
 MAY_BE_DONE = "; what was asked may be done all the same, and running the command again is safe"
 SHOWN_CHARACTERS_OF_FOREIGN_ANSWER = 200
 # Limits are by the minute; who is told to wait for much longer should decide that themselves.
 MAX_WAIT_SECONDS = 120
 MAX_WAITS = 10
+# A server that restarts, or is not to be had for a while, and what proxies say of one.
+AWAY_STATUSES = (HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.GATEWAY_TIMEOUT)
+EVENT_STREAM = "text/event-stream"
 
 UrlOption = Annotated[str, typer.Option("--url", metavar="URL", envvar="MUSTER_URL", help="The server to talk to.")]
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -39,6 +46,7 @@ class InputProblem(BaseModel):
     pointer: str | None = None
     column: str | None = None
     line: int | None = None
+    code: str = ""
     message: str = ""
 
     def __str__(self) -> str:
@@ -66,12 +74,17 @@ _hints: Mapping[int, str] = {
 }
 
 
+class ServerAway(CommandFailed):
+    """There is no answer, or one that says so; the same request may be answered later."""
+
+
 class ServerRefused(CommandFailed):
     """The server answered with a problem; `document` is its JSON as it came."""
 
     document: str
 
     def __init__(self, problem: Problem, document: str) -> None:
+        self.problem = problem
         lines = [f"{problem.title} ({problem.status}): {problem.detail}", *(f"  {each}" for each in problem.errors)]
         if problem.request_id:
             lines.append(f"  request id: {problem.request_id}")
@@ -97,14 +110,26 @@ class Server:
     def close(self) -> None:
         self._http.close()
 
+    def get(self, path: str, parameters: Parameters = ()) -> httpx.Response:
+        """Like every call but the sending of a file, it waits and asks again when there were too many requests."""
+        return self._answered(lambda: self._http.get(path, params=tuple(parameters), timeout=_short()))
+
     def post_json(self, path: str, body: JsonBody) -> httpx.Response:
-        """Waits and asks again while the server says that there were too many requests."""
-        with self._failures(MAY_BE_DONE):
-            response = self._http.post(path, json=body)
+        return self._answered(lambda: self._http.post(path, json=body), MAY_BE_DONE)
+
+    def post(self, path: str) -> httpx.Response:
+        return self._answered(lambda: self._http.post(path, timeout=_short()), MAY_BE_DONE)
+
+    def delete(self, path: str) -> httpx.Response:
+        return self._answered(lambda: self._http.delete(path, timeout=_short()), MAY_BE_DONE)
+
+    def _answered(self, ask: Callable[[], httpx.Response], consequence: str = "") -> httpx.Response:
+        with self._failures(consequence):
+            response = ask()
             waits = 0
             while waits < MAX_WAITS and (seconds := _seconds_to_wait(response)) is not None:
                 _wait(seconds)
-                response = self._http.post(path, json=body)
+                response = ask()
                 waits += 1
             return _successful(response)
 
@@ -114,7 +139,26 @@ class Server:
             return _successful(self._http.post(path, data=fields, files={"file": (name, content, "text/csv")}))
 
     @contextmanager
-    def download(self, path: str, parameters: list[tuple[str, str | int]]) -> Iterator[Iterator[bytes]]:
+    def events(self, path: str, last_id: str | None) -> Iterator[Iterator[bytes]]:
+        """A stream of events in pieces, as they arrive, from behind the one of this id; it may end at any time.
+
+        Raises ServerAway when it breaks or stays silent, and CommandFailed for an answer that is no such stream.
+        """
+        headers = {"Accept": EVENT_STREAM, "Cache-Control": "no-store"}
+        if last_id is not None:
+            headers["Last-Event-ID"] = last_id
+        silence = httpx.Timeout(SILENCE_SECONDS, connect=CONNECT_SECONDS)
+        with self._failures(), self._http.stream("GET", path, headers=headers, timeout=silence) as response:
+            if response.status_code == HTTPStatus.NO_CONTENT:
+                yield iter(())
+                return
+            if not response.headers.get("Content-Type", "").startswith(EVENT_STREAM):
+                response.read()
+                raise CommandFailed(_foreign(_successful(response)))
+            yield response.iter_bytes()
+
+    @contextmanager
+    def download(self, path: str, parameters: Parameters = ()) -> Iterator[Iterator[bytes]]:
         """The answer's content in pieces, as they arrive."""
         with self._failures(), self._http.stream("GET", path, params=tuple(parameters)) as response:
             if not response.is_success:
@@ -127,12 +171,12 @@ class Server:
         try:
             yield
         except httpx.ConnectError as error:
-            raise CommandFailed(f"cannot connect to {self._url} ({error}); is the server running there?") from error
+            raise ServerAway(f"cannot connect to {self._url} ({error}); is the server running there?") from error
         except httpx.ConnectTimeout as error:
-            raise CommandFailed(f"{self._url} did not answer within {CONNECT_SECONDS:.0f} seconds") from error
+            raise ServerAway(f"{self._url} did not answer within {CONNECT_SECONDS:.0f} seconds") from error
         except httpx.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise CommandFailed(f"the connection to {self._url} was lost ({reason}){consequence}") from error
+            raise ServerAway(f"the connection to {self._url} was lost ({reason}){consequence}") from error
 
 
 @contextmanager
@@ -186,13 +230,18 @@ def _wait(seconds: int) -> None:
     time.sleep(seconds)
 
 
+def _short() -> httpx.Timeout:
+    return httpx.Timeout(SHORT_READ_SECONDS, connect=CONNECT_SECONDS)
+
+
 def _successful(response: httpx.Response) -> httpx.Response:
-    if response.status_code == HTTPStatus.OK:
+    if response.status_code in {HTTPStatus.OK, HTTPStatus.ACCEPTED, HTTPStatus.NO_CONTENT}:
         return response
     try:
         problem = Problem.model_validate_json(response.content)
     except ValidationError as error:
-        raise CommandFailed(_foreign(response)) from error
+        kind = ServerAway if response.status_code in AWAY_STATUSES else CommandFailed
+        raise kind(_foreign(response)) from error
     raise ServerRefused(problem, response.text)
 
 

@@ -1,9 +1,18 @@
-"""What the server answers to a deletion and its precheck, and how the answers for several slices become one."""
+"""What the server answers to a deletion and its precheck, how several answers become one, and how they are shown."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
+from rich.console import Console
+
+from app.commands.following import Operation
+from app.commands.screen import counted, printable, show_problems, show_table
+
+PROBLEM_COLUMNS = ("instance", "name", "status", "code", "message")
+SHOWN_COLUMNS = ("instance", "code", "message")
+STATUSES = ("deleted", "blocked", "missing", "failed")
 
 ProblemRow = tuple[str, str, str, str, str]
 """Instance id, name, status, code and message."""
@@ -47,8 +56,11 @@ class ItemReport(BaseModel):
     model_config = ConfigDict(extra="allow")
 
     instance_id: int
+    # Of an operation's item; a report has none.
+    position: int | None = Field(None, exclude=True)
     name: str | None = None
     status: str
+    rows_deleted: dict[str, int] = {}
     blockers: list[Blocker] = []
     error: ItemError | None = None
     retryable: bool = False
@@ -88,6 +100,22 @@ def _missing(instance_id: int) -> ProblemRow:
     return str(instance_id), "", "missing", "missing", "there is no such instance"
 
 
+def deletion_report_of(operation: Operation, items: Sequence[ItemReport]) -> DeletionReport:
+    """The report that the server had given if it had not been in the background."""
+    rows = summed(item.rows_deleted for item in items)
+    deleted = operation.counts.get("deleted", 0)
+    if operation.request.mode == "hard" and deleted:
+        rows["instances"] = deleted
+    return DeletionReport(
+        outcome="complete" if operation.state == "succeeded" else operation.state,
+        mode=operation.request.mode or "",
+        dry_run=operation.request.dry_run,
+        counts={"requested": operation.total, **{status: operation.counts.get(status, 0) for status in STATUSES}},
+        rows_deleted=rows,
+        items=list(items),
+    )
+
+
 def merged_report(reports: Sequence[DeletionReport]) -> DeletionReport:
     """The report that one request for all the ids would have had. There must be at least one."""
     outcomes = {report.outcome for report in reports}
@@ -107,3 +135,21 @@ def summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     for each in counts:
         total.update(each)
     return dict(total)
+
+
+def show_deletion(report: DeletionReport, console: Console, problems: Path | None) -> None:
+    if report.dry_run:
+        show_rows(console, report.rows_deleted)
+    show_problems(console, PROBLEM_COLUMNS, list(report.problems()), problems, shown=SHOWN_COLUMNS)
+    trial = " (dry run: nothing was deleted)" if report.dry_run else ""
+    told = counted((status, report.counts.get(status, 0)) for status in STATUSES)
+    rows = sum(report.rows_deleted.values())
+    removed = f"; {rows:,} rows {'would go' if report.dry_run else 'removed'}" if rows else ""
+    asked = f"{report.counts.get('requested', 0):,} ids"
+    console.print(f"{printable(report.outcome)}{trial}: {told} of {asked}{removed}", soft_wrap=True)
+
+
+def show_rows(console: Console, rows: Mapping[str, int]) -> None:
+    """How many of each table; nothing where there are none."""
+    if any(rows.values()):
+        show_table(console, ("table", "rows"), [(table, f"{count:,}") for table, count in rows.items() if count])

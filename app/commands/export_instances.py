@@ -1,8 +1,6 @@
 """`muster export`: writes the registered instances as CSV, to a file or to standard output."""
 
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -12,6 +10,7 @@ from rich.progress import DownloadColumn, TextColumn, TimeElapsedColumn
 from app.commands.api_key import KeyFileOption, KeyOption
 from app.commands.client import DEFAULT_URL, UrlOption, connected
 from app.commands.exit_codes import reporting_failures
+from app.commands.output_file import opened
 from app.commands.screen import error_console, progress_bar
 
 
@@ -63,31 +62,10 @@ def export_instances(
     parameters += [(name, value) for name, value in given.items() if value is not None]
     parameters += [("tag", each) for each in tag or []]
     with reporting_failures(), connected(context, url, api_key, api_key_file) as server:
-        with server.download("api/v1/instances/export", parameters) as content, _opened(output) as file:
+        with server.download("api/v1/instances/export", parameters) as content, opened(output) as file:
             _write(content, file, show_progress=output is not None)
         if output is not None:
             error_console().print(f"written to {output}", soft_wrap=True)
-
-
-@contextmanager
-def _opened(output: Path | None) -> Iterator[BinaryIO]:
-    """Standard output, or a file that takes its name once all was written."""
-    if output is None:
-        yield sys.stdout.buffer
-        return
-    if output.exists() and not output.is_file():
-        # A device or a pipe is written to; putting a file in its place would break it.
-        with output.open("wb") as file:
-            yield file
-        return
-    unfinished = output.with_name(f".{output.name}.part")
-    try:
-        with unfinished.open("wb") as file:
-            yield file
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    unfinished.replace(output)
 
 
 def _write(content: Iterator[bytes], file: BinaryIO, *, show_progress: bool) -> None:

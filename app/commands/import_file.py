@@ -1,4 +1,7 @@
-"""`muster import`: uploads a CSV file and shows the verdict for every row that was refused."""
+"""`muster import`: uploads a file and shows the verdict for every row that was refused.
+
+The server answers with its report, or with an operation, which is followed to its end and reported in the same way.
+"""
 
 import os
 import stat
@@ -6,22 +9,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Annotated, BinaryIO, cast
 
+import httpx
 import typer
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from rich.progress import BarColumn, FileSizeColumn, TextColumn, TimeElapsedColumn
 
 from app.commands.api_key import KeyFileOption, KeyOption
 from app.commands.client import DEFAULT_URL, Server, ServerRefused, UrlOption, connected, parsed
 from app.commands.exit_codes import ExitCode, reporting_failures
-from app.commands.screen import counted, printable, progress_bar, result_console, show_problems, write_problems
-
-PROBLEM_COLUMNS = ("line", "name", "column", "code", "message", "value")
-SHOWN_COLUMNS = ("line", "column", "code", "message")
-STATUSES = ("created", "updated", "unchanged", "skipped", "invalid", "failed")
+from app.commands.following import Operation, follow, tell_begun, telling_what_goes_on
+from app.commands.import_reports import PROBLEM_COLUMNS, ImportReport, RefusedImport, show_import
+from app.commands.operations import DetachOption, finished_import, prepare_problems, show_detached
+from app.commands.screen import progress_bar, result_console
 
 
 class OnExisting(StrEnum):
@@ -30,41 +34,23 @@ class OnExisting(StrEnum):
     FAIL = "fail"
 
 
-class RowError(BaseModel):
-    column: str | None = None
-    code: str
-    message: str
-    value: str | None = None
+@dataclass(frozen=True)
+class _Verdict:
+    """A report, the JSON document to print for it, what the server said besides, and the operation that it is of."""
 
-
-class RowReport(BaseModel):
-    line: int
-    name: str | None = None
-    status: str
-    errors: list[RowError] = []
-
-
-class ImportReport(BaseModel):
-    outcome: str
-    dry_run: bool
-    counts: dict[str, int]
-    encoding: str
-    delimiter: str
-    items: list[RowReport]
-
-    def refused(self) -> Iterator[tuple[RowReport, RowError]]:
-        """Each error of each row that was not written. A skipped row's remark is none."""
-        for item in self.items:
-            if item.status in {"invalid", "failed"}:
-                for error in item.errors:
-                    yield item, error
-
-
-class RefusedImport(BaseModel):
-    """The problem document of an atomic import that wrote nothing."""
-
-    detail: str
     report: ImportReport
+    document: str
+    remark: str = ""
+    operation: Operation | None = None
+
+
+@dataclass(frozen=True)
+class _Output:
+    """Where the verdict goes."""
+
+    problems: Path | None
+    as_json: bool
+    detach: bool
 
 
 def import_file(
@@ -100,8 +86,16 @@ def import_file(
         Path | None,
         typer.Option(dir_okay=False, writable=True, help="Write every problem to this CSV file.", metavar="FILE"),
     ] = None,
+    background: Annotated[
+        bool, typer.Option("--background", help="Work on it in the background, however few rows there are.")
+    ] = False,
+    detach: DetachOption = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print the server's report as JSON instead of tables.")
+        bool,
+        typer.Option(
+            "--json",
+            help="Print the report as JSON instead of tables; of an import in the background, the rows refused.",
+        ),
     ] = False,
 ) -> None:
     """Register the instances of a CSV file.
@@ -109,28 +103,26 @@ def import_file(
     The server judges the whole file first and tells every error of every row; good rows are written, refused ones never
     are. Running the same command again is safe: rows that are registered already are skipped.
 
+    What takes long is done in the background and followed to its end; Ctrl-C leaves it running, and `muster operations
+    watch ID` comes back to it.
+
     Columns: name, db_type and host; and, as you need them, port, database_name, description, environment, credential,
     tags, sync_policy, is_active, deletion_protection.
     """
-    fields = {
+    options = {
         "on_existing": on_existing.value,
         "dry_run": _form_boolean(dry_run),
         "atomic": _form_boolean(atomic),
         "encoding": encoding,
         "ignore_unknown_columns": _form_boolean(ignore_unknown_columns),
-        # The report is wanted here and now, however many rows there are.
-        "background": "false",
+        "background": "true" if background or detach else "auto",
     }
-    if space_id is not None:
-        fields["space_id"] = str(space_id)
+    space = {} if space_id is None else {"space_id": str(space_id)}
     with reporting_failures(as_json=as_json):
-        if problems is not None:
-            # A path that cannot be written is better known before the import than after it.
-            write_problems(problems, PROBLEM_COLUMNS, [])
+        prepare_problems(problems, PROBLEM_COLUMNS, detach=detach)
         with connected(context, url, api_key, api_key_file) as server:
-            verdict = _upload(server, file, fields)
-        _show(verdict, problems, as_json=as_json)
-    if verdict.report.outcome != "complete":
+            is_complete = _import(server, file, options | space, _Output(problems, as_json, detach))
+    if not is_complete:
         raise typer.Exit(ExitCode.REFUSED)
 
 
@@ -138,16 +130,23 @@ def _form_boolean(value: bool) -> str:
     return "true" if value else "false"
 
 
-@dataclass(frozen=True)
-class _Verdict:
-    """A report, the JSON document that held it, and what the server said besides."""
+def _import(server: Server, file: Path, fields: dict[str, str], output: _Output) -> bool:
+    """Whether no row was refused, as far as that is waited for."""
+    answer = _upload(server, file, fields)
+    if not isinstance(answer, _Verdict):
+        operation = parsed(Operation, answer)
+        if output.detach:
+            show_detached(operation, answer.text, as_json=output.as_json)
+            return True
+        answer = _followed(server, operation)
+    _show(answer, output)
+    if answer.operation is not None:
+        answer.operation.require_verdicts()
+    return answer.report.outcome == "complete"
 
-    report: ImportReport
-    document: str
-    remark: str = ""
 
-
-def _upload(server: Server, file: Path, fields: dict[str, str]) -> _Verdict:
+def _upload(server: Server, file: Path, fields: dict[str, str]) -> _Verdict | httpx.Response:
+    """The verdict, or the answer with an operation that will have it."""
     try:
         with _read_with_progress(file) as content:
             response = server.post_file("api/v1/instances/batch-create", fields, file.name, content)
@@ -157,7 +156,17 @@ def _upload(server: Server, file: Path, fields: dict[str, str]) -> _Verdict:
         except ValidationError:
             raise refusal from None
         return _Verdict(refused.report, refusal.document, refused.detail)
+    if response.status_code == HTTPStatus.ACCEPTED:
+        return response
     return _Verdict(parsed(ImportReport, response), response.text)
+
+
+def _followed(server: Server, operation: Operation) -> _Verdict:
+    with telling_what_goes_on([operation]):
+        tell_begun(operation)
+        ended = follow(server, operation)
+    report = finished_import(server, ended)
+    return _Verdict(report, report.model_dump_json(exclude_unset=True), ended.remark, ended)
 
 
 class _WatchedFile(BufferedIOBase):
@@ -199,19 +208,7 @@ def _read_with_progress(file: Path) -> Iterator[BinaryIO]:
         yield cast(BinaryIO, _WatchedFile(content, advance, has_size=has_size))
 
 
-def _show(verdict: _Verdict, problems: Path | None, *, as_json: bool) -> None:
-    console = result_console(as_json=as_json)
-    report = verdict.report
-    rows = [
-        (str(item.line), item.name or "", error.column or "", error.code, error.message, error.value or "")
-        for item, error in report.refused()
-    ]
-    show_problems(console, PROBLEM_COLUMNS, rows, problems, shown=SHOWN_COLUMNS)
-    if verdict.remark:
-        console.print(printable(verdict.remark), soft_wrap=True)
-    counts = counted((status, report.counts.get(status, 0)) for status in STATUSES)
-    trial = " (dry run: nothing was written)" if report.dry_run else ""
-    console.print(f"{report.outcome}{trial}: {counts} of {report.counts.get('rows', 0):,} rows", soft_wrap=True)
-    console.print(f"read as {report.encoding}, separated by {report.delimiter!r}", soft_wrap=True)
-    if as_json:
+def _show(verdict: _Verdict, output: _Output) -> None:
+    show_import(verdict.report, result_console(as_json=output.as_json), output.problems, verdict.remark)
+    if output.as_json:
         typer.echo(verdict.document)

@@ -12,6 +12,7 @@ from types import FrameType
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from app import migration
 from app.access.tokens import open_access_tokens
@@ -33,6 +34,7 @@ from app.config import Settings
 from app.credentials.encryption import open_secret_box
 from app.credentials.rotation import rotate_keys
 from app.main import create_app
+from app.operations.working import hand_over
 
 GRACEFUL_SECONDS = 30
 LISTEN_BACKLOG = 2048
@@ -41,10 +43,19 @@ SAMPLE = Path(__file__).parent.parent.parent / "examples" / "fleet.csv"
 HOW_TO_MAKE_A_KEY = "for a key, sign in on the documentation page and send POST /api/v1/api-keys"
 
 
-def serve(*, host: str | None, port: int | None, migrate_first: bool, access_log: bool) -> None:
+def serve(
+    *, host: str | None, port: int | None, migrate_first: bool, access_log: bool, worker: bool | None = None
+) -> None:
     """Serves until it is told to stop; what is not given comes from the settings."""
     settings = prepared_settings()
+    if worker is not None:
+        settings = settings.model_copy(update={"server_worker": "on" if worker else "off"})
     database = sqlite_file(settings)
+    if database is not None and settings.server_worker == "off":
+        raise CommandFailed(
+            "without its worker (--no-worker, MUSTER_SERVER_WORKER) nobody would work on operations, as one process"
+            f" has the SQLite file {database}; workers beside the server need PostgreSQL"
+        )
     with exclusive_server(database) if database else nullcontext():
         # The port is taken before anything is changed, and connections wait in its backlog meanwhile.
         listener = listen(settings.host if host is None else host, settings.port if port is None else port)
@@ -123,6 +134,15 @@ class _AnnouncingServer(uvicorn.Server):
         await super().startup(sockets)
         if self.started and sockets:
             typer.echo(announcement(url_of(sockets[0]), self._api_key))
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # It waits until every answer has ended, and a stream of events ends only when it is told to.
+        application = self.config.app
+        assert isinstance(application, FastAPI)
+        application.state.operation_streams.close()
+        # Before the last answer: whoever takes over need not wait for it.
+        hand_over(application.state.operation_engine, application.state.operation_runner)
+        await super().shutdown(sockets)
 
 
 def _run(settings: Settings, listener: socket.socket, api_key: str | None, *, access_log: bool) -> None:

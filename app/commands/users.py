@@ -29,6 +29,7 @@ from app.users.grant_service import GrantService
 from app.users.passwords import generate_password
 from app.users.records import UserFilter, UserRecord, UserValues
 from app.users.service import UserService
+from app.users.sign_in_limit import lift_locks
 
 # A password with its line break, in whatever characters.
 MAX_INPUT_CHARACTERS = 1000
@@ -73,11 +74,12 @@ async def _create(
 
 
 def set_password(name: str, password: Password) -> None:
-    """Ends all sessions of the user's."""
+    """Ends all sessions of the user's, and the locks after failures to sign in."""
 
     async def change(session: AsyncSession, identities: Identities) -> UserRecord:
         user = await _named(session, identities, name)
         await UserService(session, identities).set_password(user.id, password.text)
+        await lift_locks(session, user.username)
         return user
 
     user = _in_transaction(change)

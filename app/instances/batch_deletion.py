@@ -9,8 +9,8 @@
 """
 
 import asyncio
-from collections.abc import Mapping
 from functools import partial
+from uuid import uuid4
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,19 +20,16 @@ from app.database import RECONNECT_SECONDS, Database, is_disconnect, run_in_tran
 from app.errors import Blocked, NotFound
 from app.instances import deletion_repository as repository
 from app.instances.batch_report import AUDIT_OUTCOME
-from app.instances.cascade import UNPLANNED_TABLE, DeletionMode, InstanceCascadeDeletionPlan
+from app.instances.cascade import DeletionMode, InstanceCascadeDeletionPlan
 from app.instances.deletion_batch import DeletionBatch, DeletionRequest, Seen
+from app.instances.deletion_look import DeletionLook
+from app.instances.deletion_operation import OrderedDeletion
 from app.instances.deletion_program import DeletionOrder
-from app.instances.deletion_report import (
-    DeletionOutcome,
-    DeletionReport,
-    FoundBlocker,
-    ItemStatus,
-    Precheck,
-    PrecheckItem,
-)
+from app.instances.deletion_report import DeletionOutcome, DeletionReport, ItemStatus, Precheck, PrecheckItem
 from app.instances.deletion_runner import DeletionRunner
 from app.instances.plan_token import PlanTokens
+from app.models.operation import OperationKind
+from app.operations.records import OperationPlan
 from app.preconditions import require_match
 
 log = structlog.get_logger(__name__)
@@ -45,13 +42,13 @@ class InstanceBatchDeletionService:
         self, database: Database, plan: InstanceCascadeDeletionPlan, tokens: PlanTokens, *, connections: int
     ) -> None:
         self._database = database
-        self._plan = plan
+        self._before = DeletionLook(database, plan)
         self._tokens = tokens
-        self._runner = DeletionRunner(database, self._described, connections=connections)
+        self._runner = DeletionRunner(database, self._before.described, connections=connections)
 
     async def precheck(self, instance_ids: tuple[int, ...], mode: DeletionMode) -> Precheck:
         """What a deletion would remove and what blocks it; nothing is changed."""
-        seen = await self._look(instance_ids, mode, with_rows=mode is DeletionMode.HARD)
+        seen = await self._before.look(instance_ids, mode, with_rows=mode is DeletionMode.HARD)
         token, expires_at = self._tokens.issue(instance_ids, mode, seen.states())
         items = [
             PrecheckItem(key, found.name, seen.rows.get(key, {}), seen.blockers.get(key, ()))
@@ -66,17 +63,29 @@ class InstanceBatchDeletionService:
 
         Raises PreconditionFailed when a plan token no longer fits what is there; then nothing was deleted.
         """
-        seen = await self._look(request.instance_ids, request.mode, with_rows=request.dry_run)
-        if request.plan_token is not None:
-            self._tokens.require_current(request.plan_token, request.instance_ids, request.mode, seen.states())
-        batch = DeletionBatch(request, seen)
-        orders = batch.orders(self._can_be_forced)
+        seen = await self._look(request, with_rows=request.dry_run)
+        batch = DeletionBatch(request, seen, planned=None if request.plan_token is None else seen.states())
+        orders = batch.orders(self._before.can_be_forced)
         if request.dry_run:
             batch.foresee(orders)
             return batch.report()
         await self._runner.run(batch, orders, durable=False)
         await self._finish(batch)
         return batch.report()
+
+    async def plan_operation(self, request: DeletionRequest) -> OperationPlan:
+        """The same as background work: see app.instances.deletion_operation.
+
+        Raises PreconditionFailed when a plan token no longer fits what is there.
+        """
+        seen = await self._look(request, with_rows=False)
+        return OperationPlan(
+            kind=OperationKind.INSTANCE_DELETION,
+            request=OrderedDeletion.of(request, seen).as_json(),
+            batch_id=uuid4(),
+            total=len(request.instance_ids),
+            space_id=seen.only_space(),
+        )
 
     async def delete_one(
         self, instance_id: int, mode: DeletionMode, *, force: bool, if_match: str | None
@@ -87,11 +96,11 @@ class InstanceBatchDeletionService:
         error.
         """
         request = DeletionRequest((instance_id,), mode, force)
-        seen = await self._look((instance_id,), mode, with_rows=False)
+        seen = await self._before.look((instance_id,), mode, with_rows=False)
         if if_match is not None and instance_id in seen.instances:
             require_match(if_match, seen.instances[instance_id].revision)
         batch = DeletionBatch(request, seen, holds_revision=if_match is not None and if_match.strip() != "*")
-        await self._runner.run(batch, batch.orders(self._can_be_forced), durable=True)
+        await self._runner.run(batch, batch.orders(self._before.can_be_forced), durable=True)
         outcome = batch.outcome_of(instance_id)
         if batch.errors:
             raise batch.errors[instance_id]
@@ -103,30 +112,12 @@ class InstanceBatchDeletionService:
             raise Blocked(f"instance {instance_id} cannot be deleted: {codes}", members={"blockers": blockers})
         return outcome
 
-    async def _look(self, ids: tuple[int, ...], mode: DeletionMode, *, with_rows: bool) -> Seen:
-        async with self._database.readers() as session:
-            found = await repository.find(session, ids)
-            blocking = await repository.blocking(session, self._plan, ids, mode)
-            rows = await repository.rows_below(session, self._plan, ids) if with_rows else {}
-            unplanned: list[repository.LiveTable] = []
-            if mode is DeletionMode.HARD:
-                unplanned = repository.unplanned(self._plan, await repository.tables_below(session))
-        everywhere = tuple(
-            FoundBlocker(
-                UNPLANNED_TABLE, f"table {each.name} refers to instances and is not in the deletion plan", None
-            )
-            for each in unplanned
-        )
-        blockers = {key: self._described(blocking.get(key, {})) + everywhere for key in found}
-        return Seen(found, {key: each for key, each in blockers.items() if each}, rows)
-
-    def _described(self, count_by_code: Mapping[str, int]) -> tuple[FoundBlocker, ...]:
-        return tuple(
-            FoundBlocker(code, self._plan.blocker(code).message, count) for code, count in sorted(count_by_code.items())
-        )
-
-    def _can_be_forced(self, code: str) -> bool:
-        return code != UNPLANNED_TABLE and self._plan.blocker(code).can_be_forced
+    async def _look(self, request: DeletionRequest, *, with_rows: bool) -> Seen:
+        """Raises PreconditionFailed when the plan token, if there is one, does not fit what is seen."""
+        seen = await self._before.look(request.instance_ids, request.mode, with_rows=with_rows)
+        if request.plan_token is not None:
+            self._tokens.require_current(request.plan_token, request.instance_ids, request.mode, seen.states())
+        return seen
 
     async def _finish(self, batch: DeletionBatch) -> None:
         """Commits the batch's own audit entry, durably, and with it every deletion before it.
@@ -176,7 +167,8 @@ def _batch_entry(batch: DeletionBatch) -> AuditEntry:
         resource_type="batch",
         resource_id=None,
         resource_name=None,
-        space_id=None,
+        # One of several spaces is for those who may read the whole trail.
+        space_id=batch.seen.only_space(),
         outcome=AUDIT_OUTCOME[report.outcome],
         batch_id=batch.batch_id,
         changes={"mode": report.mode.value, "counts": report.counts(), "rows_deleted": report.rows_deleted()},

@@ -55,10 +55,11 @@ class RowOutcome(NamedTuple):
         if self.status not in (RowStatus.INVALID, RowStatus.FAILED):
             item["instance_id"] = self.instance_id
         if self.errors:
-            item["errors"] = [
-                {key: value for key, value in error._asdict().items() if value is not None} for error in self.errors
-            ]
+            item["errors"] = self.errors_as_json()
         return item
+
+    def errors_as_json(self) -> list[dict[str, Any]]:
+        return [{key: value for key, value in error._asdict().items() if value is not None} for error in self.errors]
 
 
 @dataclass(slots=True)

@@ -1,38 +1,27 @@
 """Transactions of a batch that are applied exactly once, also when the connection is lost while they commit.
 
-A commit whose answer never came may or may not have happened. Every transaction of a batch writes audit entries with
-the batch's id; once the database answers again, one of them being there tells.
+A commit whose answer never came may or may not have happened. Every transaction of a batch writes something that nobody
+else writes (audit entries with the batch's id, items of its operation); once the database answers again, that tells.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
-from uuid import UUID
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from app.database import RECONNECT_SECONDS, Database, is_disconnect, run_in_transaction
-from app.instances import batch_repository as repository
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Of what the audit entry is that a transaction writes.
-
-    The name, because the id alone may be another's: one that a server had drawn and not yet used when it crashed can be
-    drawn again.
-    """
-
-    resource_type: str
-    resource_id: int | None
-    resource_name: str | None
+# Whether what a transaction writes is there, and so whether it was committed.
+Evidence = Callable[[AsyncSession], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +37,7 @@ class BatchTransactions:
         self._writers: async_sessionmaker[AsyncSession] = database.writers
         self._readers: async_sessionmaker[AsyncSession] = database.readers
 
-    async def run(self, batch_id: UUID, work: Callable[[AsyncSession], Awaitable[Attempt[T]]]) -> T:
+    async def run(self, work: Callable[[AsyncSession], Awaitable[Attempt[T]]]) -> T:
         """Runs `work` in one transaction, again after a deadlock or a lost connection, and returns its result.
 
         Raises what the last attempt raised when the database stays away.
@@ -62,7 +51,7 @@ class BatchTransactions:
 
         for pause in (*RECONNECT_SECONDS, None):
             try:
-                if last is not None and await self._is_recorded(batch_id, last.evidence):
+                if last is not None and await self._is_there(last.evidence):
                     return last.result
                 return await run_in_transaction(self._writers, attempt)
             except (DBAPIError, OSError) as error:
@@ -72,10 +61,8 @@ class BatchTransactions:
                 await asyncio.sleep(pause)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    async def _is_recorded(self, batch_id: UUID, evidence: Evidence | None) -> bool:
+    async def _is_there(self, evidence: Evidence | None) -> bool:
         if evidence is None:
             return False
         async with self._readers() as session:
-            return await repository.is_recorded(
-                session, batch_id, evidence.resource_type, evidence.resource_id, evidence.resource_name
-            )
+            return await evidence(session)

@@ -1,5 +1,8 @@
 """The plan as a PL/pgSQL function: one round trip locks an instance, checks, deletes, counts and writes the audit.
 
+Of a deletion that is part of an operation it also writes the item, after it has made sure that the attempt is the
+current one, and stays so (app.operations.ledger).
+
 The function is installed by a migration, which carries its text; `installed_function_matches` tells at start whether
 that text is still what the plan says. Print it for a new migration with
 `python -m app.instances.cascade_postgresql`.
@@ -61,16 +64,25 @@ CREATE OR REPLACE FUNCTION {name}(
     p_expected_blockers text[],
     p_durable boolean,
     p_batch_id uuid,
-    p_context jsonb
+    p_context jsonb,
+    p_operation_id bigint DEFAULT NULL,
+    p_attempt integer DEFAULT NULL,
+    p_position integer DEFAULT NULL
 ) RETURNS jsonb LANGUAGE plpgsql AS $function$
 DECLARE
     v_instance record;
     v_blockers jsonb;
     v_rows jsonb := '{{}}';
+    v_moment timestamptz;
 {declarations}
 BEGIN
     -- The caller makes the whole batch durable with its last commit; a single deletion is its own last one.
     IF NOT p_durable THEN PERFORM set_config('synchronous_commit', 'off', true); END IF;
+    IF p_operation_id IS NOT NULL THEN
+        -- Shared by the operation's other connections; whoever takes it over waits for all of them.
+        PERFORM 1 FROM operations WHERE id = p_operation_id AND attempt = p_attempt AND state = 'running' FOR KEY SHARE;
+        IF NOT FOUND THEN RETURN jsonb_build_object('status', 'fenced'); END IF;
+    END IF;
     SELECT id, space_id, name, revision INTO v_instance FROM instances WHERE id = p_instance_id FOR UPDATE;
     IF NOT FOUND THEN RETURN jsonb_build_object('status', 'missing'); END IF;
     -- Only now, with the instance locked: a statement sees what was committed before it began.
@@ -86,9 +98,10 @@ BEGIN
     IF v_blockers <> '{{}}' AND NOT (p_force AND v_blockers - ARRAY[{forced}]::text[] = '{{}}') THEN
         RETURN jsonb_build_object('status', 'blocked', 'name', v_instance.name, 'blockers', v_blockers);
     END IF;
+    v_moment := clock_timestamp();
     IF p_mode = 'soft' THEN
         UPDATE instances
-        SET deleted_at = clock_timestamp(), updated_at = clock_timestamp(), revision = revision + 1,
+        SET deleted_at = v_moment, updated_at = v_moment, revision = revision + 1,
             updated_by = (p_context->>'actor_id')::bigint
         WHERE id = p_instance_id;
     ELSE
@@ -102,10 +115,16 @@ BEGIN
         occurred_at, space_id, action, resource_type, resource_id, resource_name, outcome, batch_id, changes,
         {context_columns}
     ) SELECT
-        clock_timestamp(), v_instance.space_id, 'instance:delete', 'instance', p_instance_id, v_instance.name,
+        v_moment, v_instance.space_id, 'instance:delete', 'instance', p_instance_id, v_instance.name,
         'succeeded', p_batch_id, jsonb_build_object('mode', p_mode, 'rows', v_rows),
         {context_columns}
     FROM jsonb_populate_record(NULL::audit_events, p_context);
+    IF p_operation_id IS NOT NULL THEN
+        INSERT INTO operation_items (operation_id, position, status, instance_id, name, detail) VALUES (
+            p_operation_id, p_position, 'deleted', p_instance_id, v_instance.name,
+            jsonb_build_object('rows_deleted', v_rows)
+        );
+    END IF;
     RETURN jsonb_build_object('status', 'deleted', 'name', v_instance.name, 'rows', v_rows);
 END
 $function$

@@ -4,6 +4,9 @@ SQLite has no stored procedures, but a trigger is a program. Inserting a request
 trigger, which notes the blockers and decides; noting the decision fires the next, which deletes and counts. All of it
 is one INSERT and so one transaction, and runs without a turn of the interpreter in between. The tables and triggers
 are temporary: they belong to a connection and never reach the file.
+
+Of a deletion that is part of an operation it also writes the item, after it has made sure that the attempt is the
+current one (app.operations.ledger).
 """
 
 from sqlalchemy import ClauseElement, ColumnElement, literal_column
@@ -17,8 +20,9 @@ _context_columns = ", ".join(CONTEXT_COLUMNS)
 
 REQUEST = f"""
 INSERT OR REPLACE INTO deletion_request (
-    slot, instance_id, mode, force, revision, expected_blockers, batch_id, moment, {_context_columns}
-) VALUES (1, ?, ?, ?, ?, ?, ?, ?, {", ".join("?" * len(CONTEXT_COLUMNS))})
+    slot, instance_id, mode, force, revision, expected_blockers, batch_id, moment, operation_id, attempt, position,
+    {_context_columns}
+) VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, {", ".join("?" * len(CONTEXT_COLUMNS))})
 """
 OUTCOME = """
 SELECT
@@ -59,7 +63,7 @@ def _cleared(step: Step) -> str:
 _TEMPLATE = f"""\
 CREATE TEMP TABLE IF NOT EXISTS deletion_request (
     slot INTEGER PRIMARY KEY, instance_id, mode, force, revision, expected_blockers, batch_id, moment,
-    {_context_columns}
+    operation_id, attempt, position, {_context_columns}
 );
 CREATE TEMP TABLE IF NOT EXISTS deletion_blockers (code, row_count, can_be_forced);
 CREATE TEMP TABLE IF NOT EXISTS deletion_rows (table_name, row_count);
@@ -71,6 +75,10 @@ BEGIN
     DELETE FROM deletion_rows;
     DELETE FROM deletion_decision;
 {{blockers}}
+    INSERT INTO deletion_decision (status)
+    SELECT 'fenced' WHERE NEW.operation_id IS NOT NULL AND NOT EXISTS (
+        SELECT 1 FROM operations WHERE id = NEW.operation_id AND attempt = NEW.attempt AND state = 'running'
+    );
     INSERT INTO deletion_decision
     SELECT id, space_id, name, revision, CASE
         WHEN NEW.revision <> revision THEN 'changed'
@@ -79,7 +87,7 @@ BEGIN
         ) THEN 'changed'
         WHEN EXISTS (SELECT 1 FROM deletion_blockers WHERE NOT (NEW.force AND can_be_forced)) THEN 'blocked'
         ELSE 'deleted'
-    END FROM instances WHERE id = NEW.instance_id;
+    END FROM instances WHERE id = NEW.instance_id AND NOT EXISTS (SELECT 1 FROM deletion_decision);
     INSERT INTO audit_events (
         occurred_at, space_id, action, resource_type, resource_id, resource_name, outcome, batch_id,
         {_context_columns}, changes
@@ -89,6 +97,11 @@ BEGIN
             (SELECT json_group_object(table_name, row_count) FROM deletion_rows WHERE row_count > 0)
         ))
     FROM deletion_decision WHERE status = 'deleted';
+    INSERT INTO operation_items (operation_id, position, status, instance_id, name, detail)
+    SELECT NEW.operation_id, NEW.position, 'deleted', instance_id, name, json_object('rows_deleted', json(
+        (SELECT json_group_object(table_name, row_count) FROM deletion_rows WHERE row_count > 0)
+    ))
+    FROM deletion_decision WHERE status = 'deleted' AND NEW.operation_id IS NOT NULL;
 END;
 
 CREATE TEMP TRIGGER IF NOT EXISTS deletion_decided_soft AFTER INSERT ON deletion_decision

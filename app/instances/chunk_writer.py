@@ -27,10 +27,14 @@ _same_name = frozenset(VALUE_COLUMNS) - {"name", "endpoint_key", "credential_id"
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Good rows in the order of the file; `update_ids` tells, by line, which of them update an instance."""
+    """Good rows in the order of the file; `update_ids` tells, by line, which of them update an instance.
+
+    `decided` are outcomes of other rows, to be reported together with these.
+    """
 
     rows: Sequence[GoodRow]
     update_ids: Mapping[int, int]
+    decided: Sequence[RowOutcome] = ()
 
     def parted(self, room: int | None) -> "tuple[Chunk, Sequence[GoodRow]]":
         """As much of it as there is room for, and the rows to create that are left over."""
@@ -41,9 +45,14 @@ class Chunk:
         lines = {row.line for row in beyond}
         return Chunk([row for row in self.rows if row.line not in lines], self.update_ids), beyond
 
+    def without_rows(self, reason: str) -> "Chunk":
+        """None of the rows can be written."""
+        return Chunk((), {}, [*self.decided, *(conflict(row, reason, None) for row in self.rows)])
+
     def halves(self) -> "tuple[Chunk, Chunk]":
         middle = len(self.rows) // 2
-        return Chunk(self.rows[:middle], self.update_ids), Chunk(self.rows[middle:], self.update_ids)
+        left = Chunk(self.rows[:middle], self.update_ids, self.decided)
+        return left, Chunk(self.rows[middle:], self.update_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from app.instances.chunk_writer import Chunk, ChunkWriter
 from app.instances.csv_rows import JudgedFile
 from app.instances.judged_rows import BadRow, GoodRow, RowError, rows_in_chunks
 from app.instances.settlement import Decisions, OnExisting
+from app.models.audit import AuditOutcome
 from app.spaces.records import SpaceLimits
 
 
@@ -24,6 +25,14 @@ class CreationRequest:
     atomic: bool = False
     encoding: str = "auto"
     ignore_unknown_columns: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedUpload:
+    """An upload whose rows are judged and kept at `frames`."""
+
+    frames: Path
+    file: JudgedFile
 
 
 @dataclass(slots=True)
@@ -53,9 +62,11 @@ class CreationBatch:
     def report(self) -> CreationReport:
         return CreationReport(self.judged.encoding, self.judged.delimiter, self.request.dry_run)
 
-    def writable(self, rows: Sequence[GoodRow | BadRow]) -> Chunk:
-        good = [row for row in rows if isinstance(row, GoodRow) and row.line not in self.decisions.outcomes]
-        ids = self.decisions.update_ids
+    def writable(self, rows: Sequence[GoodRow | BadRow], decisions: Decisions | None = None) -> Chunk:
+        """The rows that are to be written, by the batch's decisions, or by those that are about these rows only."""
+        decisions = decisions or self.decisions
+        good = [row for row in rows if isinstance(row, GoodRow) and row.line not in decisions.outcomes]
+        ids = decisions.update_ids
         return Chunk(good, {row.line: ids[row.line] for row in good if row.line in ids} if ids else {})
 
     def in_order(self, rows: Sequence[GoodRow | BadRow], written: Sequence[RowOutcome]) -> list[RowOutcome]:
@@ -65,16 +76,21 @@ class CreationBatch:
         return [decided[row.line] if row.line in decided else by_line[row.line] for row in rows]
 
     def audit_entry(self, report: CreationReport) -> AuditEntry:
-        return AuditEntry(
-            action="instance:batch_create",
-            resource_type="batch",
-            resource_id=None,
-            resource_name=None,
-            space_id=self.space.id,
-            outcome=AUDIT_OUTCOME[report.outcome],
-            batch_id=self.batch_id,
-            changes={"counts": report.counts_as_json()},
-        )
+        entry = audit_entry(self.space.id, self.batch_id, AUDIT_OUTCOME[report.outcome])
+        return entry._replace(changes={"counts": report.counts_as_json()})
+
+
+def audit_entry(space_id: int | None, batch_id: UUID, outcome: AuditOutcome) -> AuditEntry:
+    """An import's own entry, without its counts."""
+    return AuditEntry(
+        action="instance:batch_create",
+        resource_type="batch",
+        resource_id=None,
+        resource_name=None,
+        space_id=space_id,
+        outcome=outcome,
+        batch_id=batch_id,
+    )
 
 
 def not_written(row: GoodRow, message: str) -> RowOutcome:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.credentials.service import CredentialService
 from app.database import Database
 from app.instances import batch_repository as repository
-from app.instances.batch_report import RowOutcome
+from app.instances.batch_report import RowOutcome, RowStatus
 from app.instances.chunk_writer import Chunk, conflict, updated
 from app.instances.creation_batch import CreationBatch
 from app.instances.judged_rows import GoodRow
@@ -36,6 +36,19 @@ async def known_rows(session: AsyncSession, batch: CreationBatch, rows: Sequence
     names = await repository.names_by_id(session, list(others.values())) if others else {}
     owners = {endpoint: Owner(key, names[key]) for endpoint, key in others.items() if key in names}
     return Known(ids, owners, batch.credential_ids, stored)
+
+
+async def foreseen_rows(session: AsyncSession, batch: CreationBatch, chunk: Chunk) -> list[RowOutcome]:
+    """What writing the chunk would do."""
+    ids = list(chunk.update_ids.values())
+    stored = await repository.stored_instances(session, ids, lock=False) if ids else {}
+    changes = batch.writer().changes(chunk, stored)
+    return [
+        updated(row, key, changes[key])
+        if (key := chunk.update_ids.get(row.line)) is not None
+        else RowOutcome(row.line, row.name, RowStatus.CREATED)
+        for row in chunk.rows
+    ]
 
 
 async def lost_rows(database: Database, batch: CreationBatch, chunk: Chunk) -> dict[int, RowOutcome]:

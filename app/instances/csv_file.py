@@ -18,7 +18,6 @@ HEAD_BYTES = 4096
 csv.field_size_limit(2**31 - 1)
 
 _signatures = (
-    (b"PK\x03\x04", "a zip archive or an Excel workbook"),
     (b"PK\x05\x06", "an empty zip archive"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
     (b"\x1f\x8b", "a gzip archive"),

@@ -1,8 +1,8 @@
-"""Turns the bytes of an uploaded CSV into rows and row errors. Pure: it knows no database.
+"""Turns the bytes of an uploaded file into rows and row errors. Pure: it knows no database.
 
 Steps, in order:
-1. detect the encoding (csv_encoding) and the delimiter (csv_file), check the header;
-2. read records one by one, check every cell by the rules in fields, collect all errors of a row;
+1. open it (table_file): a CSV by its encoding (csv_encoding) and delimiter (csv_file), or a workbook (xlsx_file);
+2. check the header, read records one by one, check every cell by the rules in fields, collect all errors of a row;
 3. write the judged rows to a file for the event loop (judged_rows);
 4. tell which names and endpoints occur more than once, so that only these need to be followed when claims are settled
    (a row that the database refuses claims nothing, so this cannot be settled here).
@@ -13,26 +13,18 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 from zlib import crc32
 
 from app.csv_cells import restored
 from app.errors import cut
 from app.instances import fields
-from app.instances.csv_encoding import BYTE_ORDER_MARK, detect_encoding
-from app.instances.csv_file import (
-    FaultDetail,
-    FileFault,
-    FileRefused,
-    Record,
-    detect_delimiter,
-    read_records,
-    require_text,
-)
+from app.instances.csv_file import FaultDetail, FileFault, FileRefused, Record
 from app.instances.fields import FieldError
 from app.instances.judged_rows import write_frames
+from app.instances.table_file import Table, open_table
 from app.models.instance import DatabaseType
 
 REQUIRED_COLUMNS = ("name", "db_type", "host")
@@ -48,6 +40,8 @@ COLUMNS = (
     "is_active",
     "deletion_protection",
 )
+# What a file of problems has beside a row's own cells; an import takes no notice of them.
+PROBLEM_COLUMNS = ("_line", "_column", "_code", "_message")
 MAX_HEADER_CELLS = 1_000
 
 
@@ -70,27 +64,16 @@ def fingerprint(key: str) -> int:
 
 def judge_file(source: Path, frames: Path, encoding: str = "auto", ignore_unknown_columns: bool = False) -> JudgedFile:
     """Judges the file at `source` and writes its rows to `frames`; raises FileRefused when it cannot be judged."""
-    require_text(source)
-    codec = detect_encoding(source, encoding)
-    with source.open(encoding=codec, newline="") as text:
-        delimiter = detect_delimiter(_first_line(text), COLUMNS)
-        text.seek(0)
-        # A codec that was asked for by name leaves the mark in.
-        start = text.readline().removeprefix(BYTE_ORDER_MARK)
-        records = read_records(chain((start,), text), delimiter)
-        header = next(records, None)
-        if header is None:
-            raise FileRefused(FileFault.EMPTY, "the file is empty")
-        if not ignore_unknown_columns:
-            header = header.without_trailing_blanks()
+    with open_table(source, frames.parent, encoding, COLUMNS) as table:
+        header = header_of(table, ignore_unknown_columns)
         judge = RowJudge(len(header.cells), _column_positions(header, ignore_unknown_columns))
         with frames.open("wb") as output:
-            write_frames(output, (judge.judge(record) for record in records))
+            write_frames(output, (judge.judge(record) for record in table.records))
     if judge.rows == 0:
         raise FileRefused(FileFault.EMPTY, "the file has a header but no rows")
     return JudgedFile(
-        encoding="utf-8" if codec == "utf-8-sig" else codec,
-        delimiter=delimiter,
+        encoding=table.encoding,
+        delimiter=table.delimiter,
         columns=judge.columns,
         rows=judge.rows,
         contested_names=_repeated(judge.name_fingerprints),
@@ -98,12 +81,12 @@ def judge_file(source: Path, frames: Path, encoding: str = "auto", ignore_unknow
     )
 
 
-def _first_line(text: TextIO) -> str:
-    """The first line that is not blank; cut, because a file without line breaks is one line."""
-    while line := text.readline(64 * 1024):
-        if line.strip():
-            return line.strip("\r\n" + BYTE_ORDER_MARK)
-    return ""
+def header_of(table: Table, ignore_unknown_columns: bool) -> Record:
+    """Takes the first record. Columns without a name are unknown ones, unless they stand behind all others."""
+    header = next(table.records, None)
+    if header is None:
+        raise FileRefused(FileFault.EMPTY, "the file is empty")
+    return header if ignore_unknown_columns else header.without_trailing_blanks()
 
 
 def _repeated(fingerprints: "array[int]") -> frozenset[int]:
@@ -142,7 +125,7 @@ def _repeated_columns(names: list[str], line: int) -> Iterator[FaultDetail]:
 
 def _unknown(names: list[str], line: int) -> Iterator[FaultDetail]:
     for position, name in enumerate(names, 1):
-        if name in COLUMNS:
+        if name in COLUMNS or name in PROBLEM_COLUMNS:
             continue
         nearest = difflib.get_close_matches(name[:100], COLUMNS, n=1, cutoff=0.0)[0]
         shown = repr(cut(name)) if name else f"number {position} without a name"

@@ -5,6 +5,7 @@ pool and the session took a third of the time (62 % of a stored procedure's rate
 it to share, because the statement goes to the driver's own connection.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,17 @@ class DeletionStatus(StrEnum):
     MISSING = "missing"
     BLOCKED = "blocked"
     CHANGED = "changed"
+    FENCED = "fenced"
+
+
+@dataclass(frozen=True, slots=True)
+class ItemPlace:
+    """Where an operation's item of the deletion goes. It is written with the deletion, and neither is when the attempt
+    is over (app.operations.ledger)."""
+
+    operation_id: int
+    attempt: int
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +50,7 @@ class DeletionOrder:
     batch_id: UUID
     revision: int | None = None
     expected_blockers: Sequence[str] | None = None
+    place: ItemPlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +67,8 @@ class Attempted:
 class DeletionProgram(Protocol):
     async def delete(self, order: DeletionOrder, *, settles: bool = False) -> Attempted:
         """Deletes in a transaction of its own. Raises SQLAlchemy's errors, and then nothing was deleted, unless the
-        connection was lost, when that is unknown.
+        connection was lost, when that is unknown. It is unknown too when the caller is cancelled; but then the
+        database soon ends what it is at, however much there is to delete.
 
         A deletion that `settles` is committed durably, and with it all before it on this connection.
         """
@@ -86,7 +100,7 @@ async def open_program(database: Database, *, durable: bool) -> AsyncIterator[De
 
 
 _sqlite_script = cascade_sqlite.delete_script(plan)
-_call = f"SELECT {cascade_postgresql.FUNCTION_NAME}($1, $2, $3, $4, $5, $6, $7, $8)"
+_call = f"SELECT {cascade_postgresql.FUNCTION_NAME}($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
 
 
 class _PostgresqlProgram:
@@ -101,6 +115,7 @@ class _PostgresqlProgram:
             found = await self._driver.fetchval(
                 _call, order.instance_id, order.mode.value, order.force, order.revision, expected,
                 self._durable or settles, order.batch_id, orjson.dumps(current_context()._asdict()).decode(),
+                *_placed(order),
             )  # fmt: skip
         except Exception as error:
             raise as_sqlalchemy(error, cascade_postgresql.FUNCTION_NAME) from error
@@ -123,11 +138,11 @@ class _SqliteProgram:
         expected = None if order.expected_blockers is None else ",".join(sorted(order.expected_blockers))
         values = (
             order.instance_id, order.mode.value, order.force, order.revision, expected, order.batch_id.hex,
-            sqlite_timestamp(utc_now()), *current_context(),
+            sqlite_timestamp(utc_now()), *_placed(order), *current_context(),
         )  # fmt: skip
         try:
             async with self._database.writer_turn():
-                await self._driver.execute_insert(cascade_sqlite.REQUEST, values)
+                await self._insert(values)
             found = list(await self._driver.execute_fetchall(cascade_sqlite.OUTCOME))
         except Exception as error:
             raise as_sqlalchemy(error, "deletion_request") from error
@@ -135,3 +150,17 @@ class _SqliteProgram:
             return Attempted(DeletionStatus.MISSING)
         status, name, revision, blockers, rows = found[0]
         return Attempted(DeletionStatus(status), name, revision, orjson.loads(blockers), orjson.loads(rows))
+
+    async def _insert(self, values: Sequence[Any]) -> None:
+        try:
+            await self._driver.execute_insert(cascade_sqlite.REQUEST, values)
+        except asyncio.CancelledError:
+            # The connection's thread would go on, and hold up every other writer.
+            await self._driver.interrupt()
+            raise
+
+
+def _placed(order: DeletionOrder) -> tuple[int | None, int | None, int | None]:
+    """Operation, attempt and position."""
+    place = order.place
+    return (None, None, None) if place is None else (place.operation_id, place.attempt, place.position)

@@ -25,6 +25,7 @@ class FoundInstance:
     id: int
     name: str
     revision: int
+    space_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,9 @@ class RecordedDeletion:
 
 
 async def find(session: AsyncSession, ids: Sequence[int]) -> dict[int, FoundInstance]:
-    rows = await session.execute(
-        select(instances.c.id, instances.c.name, instances.c.revision).where(is_listed(session, instances.c.id, ids))
-    )
-    return {row.id: FoundInstance(row.id, row.name, row.revision) for row in rows}
+    columns = (instances.c.id, instances.c.name, instances.c.revision, instances.c.space_id)
+    rows = await session.execute(select(*columns).where(is_listed(session, instances.c.id, ids)))
+    return {row.id: FoundInstance(*row) for row in rows}
 
 
 async def rows_below(

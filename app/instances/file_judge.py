@@ -11,14 +11,18 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Callable
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from app.instances.csv_rows import JudgedFile, judge_file
+
+T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
@@ -44,13 +48,17 @@ class FileJudge:
 
     async def judge(self, source: Path, frames: Path, encoding: str, ignore_unknown_columns: bool) -> JudgedFile:
         """As `judge_file`, which says what comes back and what is raised."""
+        return await self.run(partial(judge_file, source, frames, encoding, ignore_unknown_columns))
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What the work returns or raises, which must be ready to be sent from process to process, as must the work; it
+        can be done twice."""
         loop = asyncio.get_running_loop()
-        work = partial(judge_file, source, frames, encoding, ignore_unknown_columns)
         executor = self._executor
         try:
             return await loop.run_in_executor(executor, work)
         except BrokenProcessPool:
-            # The process was killed (by the system, when memory is short): judging again harms nothing.
+            # The process was killed (by the system, when memory is short): doing it again harms nothing.
             if self._executor is executor:
                 log.warning("the judging process died; a new one is started")
                 self._executor = self._started()

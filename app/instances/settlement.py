@@ -6,7 +6,7 @@ it is more than the space takes, of rows in one file or of instances. A row with
 rows are good: skipped or updated where the name is known, else created.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -100,6 +100,19 @@ class Settlement:
         endpoints_were_judged = on_existing is not OnExisting.UPDATE or {"port", "database_name"} <= judged.columns
         self._endpoints = _Claims(judged.contested_endpoints if endpoints_were_judged else None)
 
+    def taken(self) -> Decisions:
+        """What was decided since this was last asked; nothing of it is kept."""
+        taken, self.decisions = self.decisions, Decisions()
+        return taken
+
+    def recall(self, rows: Sequence[AnyRow], good_lines: Collection[int]) -> None:
+        """Takes note of rows that an earlier attempt has settled: their names and endpoints are claimed."""
+        self._rows_seen += len(rows)
+        for row in rows:
+            if isinstance(row, GoodRow) and row.line in good_lines:
+                self._names.claim(row.name, row.line)
+                self._endpoints.claim(row.endpoint_key, row.line)
+
     def settle(self, rows: Sequence[AnyRow], known: Known) -> None:
         taken, beyond = self._within_quota(rows)
         for row in self._undecided(taken, known):
@@ -181,11 +194,14 @@ class Settlement:
 
     def _refused_by_database(self, row: GoodRow, endpoint: str, known: Known) -> list[RowError]:
         errors = []
-        if self._on_existing is OnExisting.FAIL and row.name in known.id_by_name:
+        is_repeated = self._names.line_of(row.name) is not None
+        if self._on_existing is OnExisting.FAIL and row.name in known.id_by_name and not is_repeated:
             message = f"an instance named {row.name} is registered already"
             errors.append(RowError("name", "name_exists", message, row.name))
         owner = known.owner_by_endpoint.get(endpoint)
-        if owner is not None and owner.name != row.name:
+        # A chunk written meanwhile may have registered it: then the line before is the reason.
+        is_of_this_file = self._endpoints.line_of(endpoint) is not None
+        if owner is not None and owner.name != row.name and not is_of_this_file:
             message = f"{cut(endpoint)} is registered already, as {owner.name} (instance {owner.instance_id})"
             errors.append(RowError("host", "endpoint_exists", message, row.host))
         if row.credential is not None and row.credential not in known.credential_id_by_name:

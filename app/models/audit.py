@@ -66,8 +66,8 @@ class AuditEvent(Base):
 
 
 class AuditAnchor(Base):
-    """Where the chain begins: before its first entry, and after each part that retention has removed at the last one's
-    place and seal. The newest counts."""
+    """Where the chain begins: before its first entry, after each part that retention has removed at the last one's
+    place and seal, and where it was restarted with another key. The newest counts."""
 
     __tablename__ = "audit_anchors"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -77,4 +77,7 @@ class AuditAnchor(Base):
     seal: Mapped[str] = mapped_column(String(64))
     removed: Mapped[int] = mapped_column(Integer, doc="How many entries went")
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+    unverifiable: Mapped[int | None] = mapped_column(
+        Integer, doc="At a restart: how many entries of the lost key are kept"
+    )
     anchor_seal: Mapped[str] = mapped_column(String(64), doc="HMAC-SHA256 over this row: nobody else can make one")

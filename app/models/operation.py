@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, Index, Integer, String, Uuid, false, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.models.base import Base, Id, Json, Name, Timestamped, UtcDateTime, enum_column
 
@@ -73,6 +73,10 @@ class Operation(Timestamped, Base):
     attempt_started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
     revision: Mapped[int] = mapped_column(Integer, default=1, server_default="1", doc="Raised by every change")
+
+    items: Mapped[list["OperationItem"]] = relationship(
+        cascade="all, delete-orphan", passive_deletes=True, lazy="raise"
+    )
 
 
 class OperationItem(Base):

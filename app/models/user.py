@@ -103,11 +103,14 @@ class ApiKey(Base):
 
 
 class SignInFailure(Base):
-    """Failures of one account from one address, whether or not there is such an account."""
+    """Failures of one account from one address, whether or not there is such an account.
+
+    A name that somebody typed may be a password by mistake, so its SHA-256 is kept.
+    """
 
     __tablename__ = "sign_in_failures"
 
-    username: Mapped[str] = mapped_column(Name, primary_key=True)
+    username: Mapped[str] = mapped_column(Name, primary_key=True, doc="SHA-256 of the name in its one form")
     address: Mapped[str] = mapped_column(String(64), primary_key=True)
     failures: Mapped[int] = mapped_column(Integer)
     first_failed_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)

@@ -41,6 +41,13 @@ class Ledger:
     async def has(self, session: AsyncSession, position: int) -> bool:
         return bool(await repository.noted_positions(session, self.operation_id, [position]))
 
+    async def has_items(self, session: AsyncSession) -> bool:
+        return bool(await repository.items_after(session, self.operation_id, 0, None, 1))
+
+    async def statuses(self, session: AsyncSession, first: int, last: int) -> dict[int, str]:
+        """By position, the status of each item from `first` to `last`."""
+        return await repository.statuses_between(session, self.operation_id, first, last)
+
     def _rows(self, items: Iterable[Item]) -> Iterator[tuple[Any, ...]]:
         for item in items:
             detail = None if item.detail is None else orjson.dumps(item.detail).decode()

@@ -46,7 +46,7 @@ async def statuses_between(session: AsyncSession, operation_id: int, first: int,
         operation_items.c.operation_id == operation_id,
         operation_items.c.position.between(first, last),
     )
-    return dict((await session.execute(statement)).tuples().all())
+    return dict((await session.execute(statement)).all())
 
 
 async def counts(session: AsyncSession, operation_id: int) -> dict[str, int]:
@@ -56,7 +56,7 @@ async def counts(session: AsyncSession, operation_id: int) -> dict[str, int]:
         .where(operation_items.c.operation_id == operation_id)
         .group_by(operation_items.c.status)
     )
-    return dict((await session.execute(statement)).tuples().all())
+    return dict((await session.execute(statement)).all())
 
 
 async def items_after(

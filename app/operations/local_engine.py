@@ -30,11 +30,12 @@ class LocalEngine:
         self._is_stopping = False
 
     async def enqueue(self, session: AsyncSession, operation_id: int) -> None:
+        enqueued = [operation_id]
+
         def put(committed: Session) -> None:
-            # A savepoint's end is told as a commit too.
-            if not committed.in_nested_transaction():
-                event.remove(session.sync_session, "after_commit", put)
-                self._waiting.put_nowait(operation_id)
+            # A savepoint's end is told as a commit too. (A listener cannot be removed while it is being called.)
+            if enqueued and not committed.in_nested_transaction():
+                self._waiting.put_nowait(enqueued.pop())
 
         event.listen(session.sync_session, "after_commit", put)
 

@@ -92,6 +92,7 @@ class OperationPage:
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
+    kind: OperationKind
     items: Sequence[Item]
     next_cursor: str | None
     total: int | None

@@ -1,21 +1,22 @@
 """Operations as their owners see them: asked for, followed, cancelled, resumed, tried again, removed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.permissions import Permission
 from app.audit.recorder import AuditEntry, record
-from app.caller import NOWHERE, current_call, signed_in_user_id
+from app.caller import NOWHERE, common, current_call, signed_in_user_id
 from app.errors import Conflict, NotFound
 from app.models.base import utc_now
 from app.models.operation import OperationState
 from app.operations import ledger_repository, repository
 from app.operations.engine import OperationEngine
 from app.operations.origin import origin_of_call
-from app.operations.records import ItemPage, OperationFilter, OperationPage, OperationPlan, OperationRecord
+from app.operations.records import Item, ItemPage, OperationFilter, OperationPage, OperationPlan, OperationRecord
 from app.pagination import PageRequest, Position
+from app.preconditions import require_match
 
 # What a worker has tried and may try again. (What is invalid or blocked would be so again.)
 RETRIED_STATUSES = ("failed",)
@@ -38,17 +39,14 @@ class OperationService:
 
     async def get(self, operation_id: int) -> OperationRecord:
         """Raises NotFound, for somebody else's too unless the caller may read all."""
-        found = await repository.find(self._session, operation_id, _visible())
-        if found is None:
-            raise NotFound(f"there is no operation {operation_id}")
-        return found
+        return await visible_operation(self._session, operation_id)
 
     async def page(self, wanted: OperationFilter, sort: str, request: PageRequest) -> OperationPage:
         return await repository.page(self._session, _visible(), wanted, sort, request)
 
     async def items(self, operation_id: int, status: str | None, request: PageRequest) -> ItemPage:
         """In the order of the file or of the ids. Raises NotFound."""
-        await self.get(operation_id)
+        operation = await self.get(operation_id)
         after = Position.parse(request.cursor)
         statuses = None if status is None else (status,)
         found = await ledger_repository.items_after(self._session, operation_id, after, statuses, request.limit + 1)
@@ -58,7 +56,7 @@ class OperationService:
         if request.include_total:
             counts = await ledger_repository.counts(self._session, operation_id)
             total = sum(counts.values()) if status is None else counts.get(status, 0)
-        return ItemPage(shown, cursor, total)
+        return ItemPage(operation.kind, shown, cursor, total)
 
     async def cancel(self, operation_id: int) -> OperationRecord:
         """Has its worker stop after the item it is at; one that waits ends at once. Raises NotFound, or Conflict when
@@ -75,7 +73,8 @@ class OperationService:
         """Goes on where it stopped: what has an item is not done again. Raises NotFound, or Conflict when there is
         nothing to go on with."""
         operation = await self._locked(operation_id)
-        if operation.state not in (OperationState.CANCELLED, OperationState.FAILED) or await self._is_whole(operation):
+        is_resumable = operation.state in (OperationState.CANCELLED, OperationState.FAILED)
+        if not is_resumable or await self._count_items(operation) >= operation.total:
             raise _in_state(operation, "only one that was stopped before its end can be resumed")
         return await self._restarted(operation, "operation:resume")
 
@@ -84,6 +83,7 @@ class OperationService:
         operation = await self._locked(operation_id)
         if not operation.state.is_end:
             raise _in_state(operation, "it has not ended")
+        await self._count_items(operation)
         # An atomic import has written all or nothing.
         statuses = None if operation.request.get("atomic") else RETRIED_STATUSES
         if operation.state is OperationState.SUCCEEDED or not await ledger_repository.remove_items(
@@ -92,17 +92,22 @@ class OperationService:
             raise _in_state(operation, "nothing in it failed")
         return await self._restarted(operation, "operation:retry")
 
-    async def remove(self, operation_id: int) -> None:
-        """With its items. Raises NotFound, or Conflict while it has not ended."""
+    async def remove(self, operation_id: int, if_match: str | None = None) -> None:
+        """With its items. Raises NotFound, PreconditionFailed, or Conflict while it has not ended."""
         operation = await self._locked(operation_id)
+        require_match(if_match, operation.revision)
         if not operation.state.is_end:
             raise _in_state(operation, "cancel it first")
         await repository.remove(self._session, operation_id)
         await self._record("operation:delete", operation)
 
-    async def _is_whole(self, operation: OperationRecord) -> bool:
+    async def _count_items(self, operation: OperationRecord) -> int:
+        """Of one that has ended. Raises Conflict when some were removed (app.operations.retention): what they reported
+        would be done once more."""
         counts = await ledger_repository.counts(self._session, operation.id)
-        return sum(counts.values()) >= operation.total
+        if counts != operation.counts:
+            raise _in_state(operation, "its results are being removed, after the time that operations are kept")
+        return sum(counts.values())
 
     async def _restarted(self, operation: OperationRecord, action: str) -> OperationRecord:
         if operation.kind.needs_upload and operation.upload_id is None:
@@ -144,11 +149,28 @@ class OperationService:
         await record(self._session, entry)
 
 
+async def visible_operation(session: AsyncSession, operation_id: int) -> OperationRecord:
+    """Raises NotFound, for somebody else's too unless the caller may read all."""
+    found = await repository.find(session, operation_id, _visible())
+    if found is None:
+        raise NotFound(f"there is no operation {operation_id}")
+    return found
+
+
+async def items_after(
+    session: AsyncSession, operation_id: int, position: int, statuses: Sequence[str], limit: int
+) -> list[Item]:
+    """The next items of these statuses by position, of an operation that the caller was found to see."""
+    return await ledger_repository.items_after(session, operation_id, position, statuses, limit)
+
+
 def _visible() -> repository.Visible:
+    """Of other people's operations those in spaces where the caller may see them, and do what this call does."""
     call = current_call()
     if call.is_service:
         return repository.Visible(0, None)
-    return repository.Visible(signed_in_user_id(), call.rights.get(Permission.OPERATION_READ_ALL, NOWHERE))
+    spaces = common(call.spaces, call.rights.get(Permission.OPERATION_READ_ALL, NOWHERE))
+    return repository.Visible(signed_in_user_id(), spaces)
 
 
 def _in_state(operation: OperationRecord, reason: str) -> Conflict:

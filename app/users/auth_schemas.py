@@ -2,9 +2,8 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from app.fields import one_line
 from app.users.grant_schemas import HeldRole
 from app.users.schemas import NewPassword
 
@@ -13,12 +12,8 @@ MAX_USERNAME_CHARACTERS = 200
 MAX_GIVEN_PASSWORD_CHARACTERS = 1_000
 MAX_REFRESH_TOKEN_CHARACTERS = 200
 
-
-def _username(text: str) -> str:
-    return one_line("username", text)
-
-
-GivenUsername = Annotated[str, Field(min_length=1, max_length=MAX_USERNAME_CHARACTERS), AfterValidator(_username)]
+# Whatever it holds: one that nobody can have is refused as one that nobody has.
+GivenUsername = Annotated[str, Field(min_length=1, max_length=MAX_USERNAME_CHARACTERS)]
 GivenPassword = Annotated[SecretStr, Field(min_length=1, max_length=MAX_GIVEN_PASSWORD_CHARACTERS)]
 
 

@@ -1,7 +1,8 @@
 """How often somebody may guess: five failures in 15 minutes lock that account for that address for 15 minutes.
 
-Whether there is such an account makes no difference. In one process the attempts on a pair wait for each other, so that
-no number of them at once guesses more often; of several processes, each can have one more under way.
+Whether there is such an account makes no difference. Of a name that nobody has, nothing readable is kept: it may be a
+password, typed in the wrong place. In one process the attempts on a pair wait for each other, so that no number of them
+at once guesses more often; of several processes, each can have one more under way.
 """
 
 import asyncio
@@ -47,8 +48,9 @@ class SignInLimit:
         async with lock:
             async with self._database.readers() as session:
                 until = await repository.locked_until(session, pair)
+                account = None if until is None else await repository.find_account(session, pair.username)
             if until is not None:
-                raise await self._locked(pair, action, until)
+                raise await self._locked(account, action, until)
             yield
 
     async def note_failure(
@@ -60,25 +62,28 @@ class SignInLimit:
         async def count(session: AsyncSession) -> None:
             failures = await repository.note_failure(session, pair, limit=MAX_FAILURES, period=PERIOD)
             await repository.sweep_failures(session, PERIOD)
-            await record(session, _denied(action, pair, account, {"reason": reason}))
+            await record(session, _denied(action, account, {"reason": reason}))
             if failures == MAX_FAILURES:
                 changes = {"failures": failures, "seconds": round(PERIOD.total_seconds())}
-                await record(session, _denied("auth:locked", pair, account, changes))
+                await record(session, _denied("auth:locked", account, changes))
 
         await run_in_transaction(self._database.writers, count)
         current_call().is_recorded = True
 
-    async def _locked(self, pair: SignInPair, action: str, until: datetime) -> TooManyRequests:
+    async def _locked(self, account: Account | None, action: str, until: datetime) -> TooManyRequests:
         seconds = max(1, math.ceil((until - utc_now()).total_seconds()))
-        call, entry = current_call(), _denied(action, pair, None, {"reason": "locked"})
+        call, entry = current_call(), _denied(action, account, {"reason": "locked"})
         call.status = TooManyRequests.status
         await run_in_transaction(self._database.writers, lambda session: record(session, entry))
         call.is_recorded = True
         return TooManyRequests(f"too many failures; try again in {seconds} s", seconds)
 
 
-def _denied(
-    action: str, pair: SignInPair, account: Account | None, changes: dict[str, str] | dict[str, int]
-) -> AuditEntry:
-    user_id = None if account is None else account.id
-    return AuditEntry(action, "user", user_id, pair.username, None, AuditOutcome.DENIED, changes=dict(changes))
+async def lift_locks(session: AsyncSession, username: str) -> None:
+    """Forgets the account's failures from every address."""
+    await repository.forget_all_failures(session, canonical(username))
+
+
+def _denied(action: str, account: Account | None, changes: dict[str, str] | dict[str, int]) -> AuditEntry:
+    user_id, name = (None, None) if account is None else (account.id, account.username)
+    return AuditEntry(action, "user", user_id, name, None, AuditOutcome.DENIED, changes=dict(changes))

@@ -1,5 +1,6 @@
 """SQL about signing in: failures, sessions and their refresh tokens."""
 
+import hashlib
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,7 +20,9 @@ _failures = table_of(SignInFailure)
 
 
 async def find_account(session: AsyncSession, username: str) -> Account | None:
-    statement = select(User.id, User.username, User.password_hash, User.is_active).where(User.username == username)
+    # What PostgreSQL does not store (NUL, half a surrogate pair) is nobody's name, and looked up as such.
+    name = username if username.isprintable() else ""
+    statement = select(User.id, User.username, User.password_hash, User.is_active).where(User.username == name)
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else Account(*row)
 
@@ -40,7 +43,7 @@ async def note_failure(session: AsyncSession, pair: SignInPair, *, limit: int, p
     is_over = or_(_failures.c.first_failed_at <= now - period, _failures.c.locked_until <= now)
     dialect: Any = postgresql if dialect_name(session) == "postgresql" else sqlite
     statement = dialect.insert(_failures).values(
-        username=pair.username, address=pair.address, failures=1, first_failed_at=now
+        username=_digest(pair.username), address=pair.address, failures=1, first_failed_at=now
     )
     updated = statement.on_conflict_do_update(
         index_elements=[_failures.c.username, _failures.c.address],
@@ -57,6 +60,11 @@ async def forget_failures(session: AsyncSession, pair: SignInPair) -> None:
     await session.execute(delete(_failures).where(_is(pair)))
 
 
+async def forget_all_failures(session: AsyncSession, username: str) -> None:
+    """From every address."""
+    await session.execute(delete(_failures).where(_failures.c.username == _digest(username)))
+
+
 async def sweep_failures(session: AsyncSession, period: timedelta) -> None:
     """Removes some of those that no longer count: two periods after the first of them no lock is left."""
     old = (
@@ -69,7 +77,12 @@ async def sweep_failures(session: AsyncSession, period: timedelta) -> None:
 
 
 def _is(pair: SignInPair) -> Any:
-    return and_(_failures.c.username == pair.username, _failures.c.address == pair.address)
+    return and_(_failures.c.username == _digest(pair.username), _failures.c.address == pair.address)
+
+
+def _digest(username: str) -> str:
+    """What is kept of a name that somebody typed: it may be a password by mistake."""
+    return hashlib.sha256(username.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 async def note_sign_in(session: AsyncSession, account: Account, new_hash: str | None) -> bool:

@@ -18,6 +18,7 @@ from app.database import Database
 from tests.conftest import client_of
 from tests.factories import Registry
 from tests.instances.importing import csv_of
+from tests.operations.rows import item_of, operation_of
 from tests.signing_in import key_of, signed_in_as
 from tests.test_openapi import Document, example_of, operations, resolved
 
@@ -63,6 +64,8 @@ async def furnished(app: FastAPI, registry: Registry, mark: str) -> Belongings:
     member = await registry.user(f"{mark}-member", role="operator", space_id=space_id, display_name=mark)
     administrator = await registry.user(f"{mark}-admin", role="admin", space_id=space_id)
     await key_of(app, member)
+    operation = await operation_of(registry, member, state="failed", space_id=space_id, counts={mark: 1})
+    await item_of(registry, operation, 1, "failed", instance_id=instance, name=f"{mark}-item")
     entry = {"action": "instance:create", "resource_type": "instance", "outcome": "succeeded"}
     named = {"resource_id": instance, "resource_name": f"{mark}-instance", "space_id": space_id}
     await registry.insert("audit_events", **entry, **named, actor_name=f"{mark}-member", changes={"after": mark})
@@ -77,6 +80,7 @@ async def furnished(app: FastAPI, registry: Registry, mark: str) -> Belongings:
             "api_keys", user_id=member, name=f"{mark}-key", prefix=mark, key_hash=mark * 3, scopes=[],
         ),
         "notification_id": await registry.insert("notifications", user_id=member, kind="note", title=mark),
+        "operation_id": operation,
         "resource_id": instance,
     }  # fmt: skip
     return Belongings(space_id, ids, administrator)
@@ -262,7 +266,7 @@ class TestStranger:
             seen += answer.text
             if request.is_named and not any(f"/{each}" in request.path for each in ("api-keys", "notifications")):
                 assert answer.status_code not in (401, 403), (request, answer.text)
-        for name in ("space", "instance", "deleted", "tag", "credential", "member", "key"):
+        for name in ("space", "instance", "deleted", "tag", "credential", "member", "key", "item"):
             assert f"{MARK}-{name}" in seen
         after = await everything_of(database, foreign)
         assert len([name for name in before if before[name] != after.get(name)]) > 15

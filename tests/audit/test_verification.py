@@ -304,7 +304,7 @@ class TestAnchor:
     @pytest.mark.parametrize(
         "change",
         ["sequence = 4", f"seal = '{'0' * 64}'", "removed = 1", "created_at = '2020-01-01 00:00:00+00'",
-         f"anchor_seal = '{'0' * 64}'", "anchor_seal = '\u6570'"],
+         "unverifiable = 0", "unverifiable = 3", f"anchor_seal = '{'0' * 64}'", "anchor_seal = '\u6570'"],
     )  # fmt: skip
     async def test_one_that_was_changed_is_found(self, database: Database, change: str) -> None:
         await self.shorten(database)
@@ -315,7 +315,7 @@ class TestAnchor:
         assert "anchor" in {kind for kind, _ in kinds(await verify(database))}
 
     def test_every_column_of_an_anchor_is_tried(self) -> None:
-        columns = {"sequence", "seal", "removed", "created_at", "anchor_seal"}
+        columns = {"sequence", "seal", "removed", "created_at", "unverifiable", "anchor_seal"}
         assert set(Base.metadata.tables["audit_anchors"].c.keys()) == {"id", *columns}
 
     async def test_one_that_was_made_without_the_key(self, database: Database) -> None:

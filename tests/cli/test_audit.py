@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,54 @@ class TestHead:
         result = audit("head")
         assert json.loads(result.stdout)["sequence"] == 0
         assert list(settings.data_dir.glob("*.key")) == []
+
+
+class TestRestart:
+    def restart(self, audit: Verify, reason: str = "the disk broke") -> Result:
+        return audit("restart", "--reason", reason)
+
+    def lose_key(self, settings: Settings) -> None:
+        (settings.data_dir / "audit.key").write_text("x" * 64)
+
+    def test_begins_a_chain_that_is_intact(self, trail: Settings, audit: Verify, verify: Verify) -> None:
+        self.lose_key(trail)
+        assert verify().exit_code == 1
+        result = self.restart(audit)
+        assert result.exit_code == 0, result.output
+        assert "a new chain begins after entry 5; the 5 entries up to there cannot be verified" in result.stdout
+        assert audit("seal").stdout == "1 entry was sealed\n"
+        result = verify()
+        assert result.exit_code == 0
+        since = datetime.now(UTC).strftime("%Y-%m-%d")
+        assert "5 entries, up to 5, were sealed with a key that was lost and cannot be verified" in result.stdout
+        assert f"the chain was restarted on {since}" in result.stdout
+        assert "intact: 1 sealed entries were checked" in result.stdout
+
+    def test_a_new_chain_that_is_broken_is_1(self, trail: Settings, audit: Verify, verify: Verify) -> None:
+        self.lose_key(trail)
+        self.restart(audit)
+        audit("seal")
+        asyncio.run(execute(trail, update(AuditEvent).where(AuditEvent.sequence == 6).values(actor_name="eve")))
+        assert verify().exit_code == 1
+
+    def test_the_present_key_is_2(self, trail: Settings, audit: Verify) -> None:
+        result = self.restart(audit)
+        assert result.exit_code == 2
+        assert "the chain was not restarted: the trail is sealed with the present key" in result.stderr
+
+    def test_without_a_key_is_2_and_none_is_made(self, trail: Settings, audit: Verify) -> None:
+        (trail.data_dir / "audit.key").unlink()
+        result = self.restart(audit)
+        assert result.exit_code == 2
+        assert "there is no audit key" in result.stderr
+        assert list(trail.data_dir.glob("*.key")) == []
+
+    @pytest.mark.parametrize("reason", [" ", "a" * 501, "two\nlines"])
+    def test_no_reason_is_2(self, trail: Settings, audit: Verify, reason: str) -> None:
+        self.lose_key(trail)
+        result = self.restart(audit, reason)
+        assert result.exit_code == 2
+        assert "reason must" in result.stderr
 
 
 class TestSeal:

@@ -16,6 +16,7 @@ class Registry:
     def __init__(self) -> None:
         self.requests: list[tuple[str, dict[str, object]]] = []
         self.fails_at: Callable[[int], httpx.Response] | None = None
+        self.max_ids = 10_000
 
     @property
     def paths(self) -> list[str]:
@@ -24,6 +25,9 @@ class Registry:
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = json.loads(request.content)
         path = request.url.path.removeprefix("/api/v1/instances/")
+        if len(body["instance_ids"]) > self.max_ids:
+            error = {"pointer": "/body/instance_ids", "code": "too_long", "message": "too many"}
+            return problem(422, errors=[error])
         self.requests.append((path, body))
         if path == "batch-delete/precheck":
             return httpx.Response(200, json=self._plan(body["instance_ids"]))
@@ -200,7 +204,7 @@ class TestQuestion:
             "force": True,
             "dry_run": False,
             "plan_token": "token-1",
-            "background": False,
+            "background": "auto",
         }
 
     @pytest.mark.usefixtures("terminal")
@@ -226,6 +230,10 @@ class TestQuestion:
 
 
 class TestSlices:
+    @pytest.fixture(autouse=True)
+    def slices_of_200(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(delete_instances, "IDS_PER_REQUEST", 200)
+
     def test_ids_go_in_slices_and_come_back_as_one_report(self, muster: Muster, registry: Registry) -> None:
         result = muster(["delete", *range(1, 451), "--mode", "hard", "--yes", "--json"], registry)
         assert [len(body["instance_ids"]) for _, body in registry.requests] == [200, 200, 50]  # type: ignore[arg-type]
@@ -246,6 +254,29 @@ class TestSlices:
         muster(["delete", *range(4, 404)], registry, "y\n")
         tokens = [body.get("plan_token") for path, body in registry.requests if path == "batch-delete"]
         assert tokens == ["token-4", "token-204"]
+
+    def test_what_is_more_than_the_server_takes_is_halved_in_its_order(
+        self, muster: Muster, registry: Registry
+    ) -> None:
+        registry.max_ids = 100
+        result = muster(["delete", *range(4, 354), "--yes", "--json"], registry)
+        sizes = [len(body["instance_ids"]) for _, body in registry.requests]  # type: ignore[arg-type]
+        assert sizes == [100, 100, 75, 75]
+        assert [item["instance_id"] for item in json.loads(result.stdout)["items"]] == list(range(4, 354))
+
+    @pytest.mark.usefixtures("terminal")
+    def test_a_halved_slice_is_deleted_as_it_was_planned(self, muster: Muster, registry: Registry) -> None:
+        registry.max_ids = 100
+        muster(["delete", *range(4, 204)], registry, "y\n")
+        deletions = [body for path, body in registry.requests if path == "batch-delete"]
+        assert [(len(body["instance_ids"]), body["plan_token"]) for body in deletions] == [  # type: ignore[arg-type]
+            (100, "token-4"),
+            (100, "token-104"),
+        ]
+
+    def test_one_id_that_is_too_many_is_2(self, muster: Muster, registry: Registry) -> None:
+        registry.max_ids = 0
+        assert muster(["delete", 5, 6, "--yes"], registry).exit_code == 2
 
     def test_a_later_slice_that_fails_leaves_the_report_of_the_earlier(
         self, muster: Muster, registry: Registry

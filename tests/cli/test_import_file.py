@@ -146,10 +146,20 @@ class TestRequest:
             ("atomic", "true"),
             ("encoding", "gb18030"),
             ("ignore_unknown_columns", "true"),
-            ("background", "false"),
+            ("background", "auto"),
         ):
             assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent[0]
         assert fleet.read_bytes() in sent[0]
+
+    def test_background_is_asked_for_whatever_the_size(self, muster: Muster, fleet: Path) -> None:
+        sent: list[bytes] = []
+
+        def answer(request: httpx.Request) -> httpx.Response:
+            sent.append(request.content)
+            return httpx.Response(200, json=GOOD)
+
+        muster(["import", fleet, "--background"], answer)
+        assert b'name="background"\r\n\r\ntrue\r\n' in sent[0]
 
     def test_the_url_comes_from_the_environment(
         self, muster: Muster, fleet: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,12 +1,14 @@
 """`muster user`, on both databases: what it changes there, and what it says."""
 
 import asyncio
+import hashlib
 import os
 import pty
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from app.models.audit import AuditEvent
 from app.models.base import utc_now
 from app.models.role import Role, RoleGrant
 from app.models.space import Space
-from app.models.user import SessionEnd, User, UserSession
+from app.models.user import SessionEnd, SignInFailure, User, UserSession
 from app.users.passwords import verify_password
 from tests.cli.conftest import Run
 from tests.served import ROOT
@@ -178,6 +180,16 @@ class TestPasswd:
         ((stored,),) = rows(select(User.password_hash))
         assert asyncio.run(verify_password(ANOTHER, stored))
         assert rows(select(UserSession.end_reason)) == [(SessionEnd.PASSWORD,)]
+
+    def test_lifts_the_locks_of_this_account(self, muster_user: Users, rows: Any) -> None:
+        created(muster_user, "alice")
+        now = utc_now()
+        locked = {"failures": 5, "first_failed_at": now, "locked_until": now + timedelta(minutes=15)}
+        for name, address in (("alice", "192.0.2.1"), ("alice", "192.0.2.2"), ("bob", "192.0.2.1")):
+            digest = hashlib.sha256(name.encode()).hexdigest()
+            rows(insert(SignInFailure).values(username=digest, address=address, **locked))
+        assert muster_user("passwd", "Alice", "--generate").exit_code == 0
+        assert rows(select(SignInFailure.username)) == [(hashlib.sha256(b"bob").hexdigest(),)]
 
     def test_nobody_of_that_name(self, muster_user: Users) -> None:
         result = muster_user("passwd", "nobody", "--generate")

@@ -77,6 +77,24 @@ class TestBatch:
         assert (batch["resource_type"], batch["resource_id"], batch["outcome"]) == ("batch", None, "partial")
         assert batch["changes"] == {key: report[key] for key in ("mode", "counts", "rows_deleted")}
 
+    async def test_is_of_the_space_that_all_its_instances_are_of(
+        self, client: httpx.AsyncClient, database: Database, registry: Registry
+    ) -> None:
+        """So that who reads only that space's entries sees it."""
+        space_id = await registry.space()
+        own = [await registry.instance(space_id=space_id) for _ in range(2)]
+        await batch_delete(client, [*own, 999])
+        [batch] = await events(database, "instance:batch_delete")
+        assert batch["space_id"] == space_id
+
+    async def test_is_of_none_when_they_are_of_several(
+        self, client: httpx.AsyncClient, database: Database, registry: Registry
+    ) -> None:
+        ids = [await registry.instance(space_id=await registry.space()) for _ in range(2)]
+        await batch_delete(client, ids)
+        await batch_delete(client, [999])
+        assert [batch["space_id"] for batch in await events(database, "instance:batch_delete")] == [None, None]
+
     async def test_one_that_deleted_nothing_is_recorded_too(
         self, client: httpx.AsyncClient, database: Database
     ) -> None:

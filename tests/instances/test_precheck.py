@@ -13,7 +13,7 @@ from fastapi import FastAPI
 
 from app.config import Settings
 from app.database import Database
-from app.instances.batch_deletion import InstanceBatchDeletionService
+from app.instances.deletion_look import DeletionLook
 from app.main import create_app
 from tests.conftest import client_of
 from tests.factories import Registry
@@ -276,7 +276,7 @@ class TestChangeAfterTheLook:
     async def change(
         self, app: FastAPI, database: Database, victims: list[int], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        look = InstanceBatchDeletionService._look
+        look = DeletionLook.look
 
         async def look_and_change(service: Any, ids: Any, mode: Any, *, with_rows: bool) -> Any:
             seen = await look(service, ids, mode, with_rows=with_rows)
@@ -284,7 +284,7 @@ class TestChangeAfterTheLook:
                 await execute(database, f"UPDATE instances SET revision = revision + 1 WHERE id = {victim}")
             return seen
 
-        monkeypatch.setattr(InstanceBatchDeletionService, "_look", look_and_change)
+        monkeypatch.setattr(DeletionLook, "look", look_and_change)
 
     async def test_fails_that_item_and_no_other(
         self, client: httpx.AsyncClient, database: Database, registry: Registry, victims: list[int]

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.database import Database
-from app.instances.batch_deletion import InstanceBatchDeletionService
+from app.instances.deletion_look import DeletionLook
 from tests.factories import Registry
 from tests.instances.fleet import BELOW, execute, fleet, running_sync
 
@@ -112,14 +112,14 @@ class TestIfMatch:
         tag: str,
         status: int,
     ) -> None:
-        look = InstanceBatchDeletionService._look
+        look = DeletionLook.look
 
         async def look_and_change(*arguments: Any, **options: Any) -> Any:
             seen = await look(*arguments, **options)
             await execute(database, "UPDATE instances SET revision = revision + 1")
             return seen
 
-        monkeypatch.setattr(InstanceBatchDeletionService, "_look", look_and_change)
+        monkeypatch.setattr(DeletionLook, "look", look_and_change)
         instance_id = await registry.instance()
         answer = await client.delete(f"{URL}/{instance_id}", headers={"If-Match": tag})
         assert answer.status_code == status

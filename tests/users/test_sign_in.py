@@ -12,7 +12,7 @@ from sqlalchemy import func, select, update
 from app.access.api_key_format import digest
 from app.database import Database
 from app.models.audit import AuditOutcome
-from app.models.base import utc_now
+from app.models.base import Base, utc_now
 from app.models.user import RefreshToken, User, UserSession
 from app.users import passwords
 from tests.conftest import client_of
@@ -126,7 +126,6 @@ class TestLogin:
             {"username": "jane"},
             {"password": PASSWORD},
             {"username": "", "password": PASSWORD},
-            {"username": "ja\x00ne", "password": PASSWORD},
             {"username": "j" * 201, "password": PASSWORD},
             {"username": "jane", "password": "p" * 1001},
             {"username": "jane", "password": PASSWORD, "grant_type": "client_credentials"},
@@ -166,7 +165,10 @@ class TestRefusal:
         """Answer, and work done: one verification each."""
         await account(registry, "jane")
         await account(registry, "off", is_active=False)
-        attempts = [("jane", "wrong"), ("off", PASSWORD), ("off", "wrong"), ("nobody", PASSWORD), ("no such!", "x")]
+        attempts = [
+            ("jane", "wrong"), ("off", PASSWORD), ("off", "wrong"), ("nobody", PASSWORD), ("no such!", "x"),
+            ("ja\x00ne", PASSWORD), ("\x00", "x"), ("jane\r\n\u2028", "x"),
+        ]  # fmt: skip
         answers = []
         for username, password in attempts:
             verified.clear()
@@ -203,11 +205,29 @@ class TestRefusal:
         assert [(each.action, each.resource_name, each.resource_id, each.changes) for each in entries] == [
             ("auth:login", "jane", user_id, {"reason": "wrong password"}),
             ("auth:login", "off", off_id, {"reason": "disabled"}),
-            ("auth:login", "nobody", None, {"reason": "unknown user"}),
+            ("auth:login", None, None, {"reason": "unknown user"}),
         ]
         for each in entries:
             assert (each.outcome, each.status, each.actor_id) == (AuditOutcome.DENIED, 401, None)
             assert "my-secret-mistake" not in str(each.changes)
+
+    async def test_keeps_nothing_of_a_name_that_nobody_has(
+        self, stranger: httpx.AsyncClient, registry: Registry, database: Database
+    ) -> None:
+        """Somebody may have typed the password into the field above it. Failures, the lock and being locked out are
+        recorded all the same."""
+        await account(registry)
+        for _ in range(6):
+            await login(stranger, PASSWORD, "wrong")
+        entries = await audited(database)
+        assert [each.action for each in entries] == ["auth:login"] * 5 + ["auth:locked", "auth:login"]
+        assert {(each.resource_type, each.resource_id, each.resource_name) for each in entries} == {
+            ("user", None, None)
+        }
+        async with database.engine.connect() as connection:
+            for table in Base.metadata.sorted_tables:
+                for row in await connection.execute(select(table)):
+                    assert PASSWORD not in str(row), table.name
 
     async def test_when_the_password_changes_while_the_old_one_is_checked(
         self, stranger: httpx.AsyncClient, registry: Registry, database: Database, monkeypatch: pytest.MonkeyPatch

@@ -1,6 +1,7 @@
 """How often signing in may fail, and how often it may be tried."""
 
 import asyncio
+import hashlib
 from datetime import timedelta
 
 import httpx
@@ -23,8 +24,12 @@ from tests.users.accounts import (
 )
 
 
+def kept(username: str) -> str:
+    return hashlib.sha256(username.encode()).hexdigest()
+
+
 async def failures(database: Database) -> dict[tuple[str, str], tuple[int, bool]]:
-    """Count and whether it is locked, by account and address."""
+    """Count and whether it is locked, by what is kept of the name, and address."""
     async with database.readers() as session:
         return {
             (each.username, each.address): (each.failures, each.locked_until is not None)
@@ -55,7 +60,7 @@ class TestLock:
         assert (answer.status_code, answer.json()["code"]) == (429, 25022)
         assert 890 <= int(answer.headers["retry-after"]) <= 900
         assert verified == []
-        assert await failures(database) == {("jane", "127.0.0.1"): (5, True)}
+        assert await failures(database) == {(kept("jane"), "127.0.0.1"): (5, True)}
 
     async def test_four_do_not_and_are_forgotten_by_success(
         self, stranger: httpx.AsyncClient, registry: Registry, database: Database
@@ -85,6 +90,13 @@ class TestLock:
             assert (await login(stranger, username, "wrong")).status_code == 401
         assert (await login(stranger)).status_code == 429
 
+    async def test_names_that_nobody_can_have_are_locked_like_others(
+        self, stranger: httpx.AsyncClient, registry: Registry
+    ) -> None:
+        await account(registry)
+        assert await fail(stranger, 6, "ja\x00ne") == [401] * 5 + [429]
+        await tokens(stranger)
+
     async def test_ends_after_15_minutes(
         self, stranger: httpx.AsyncClient, registry: Registry, database: Database
     ) -> None:
@@ -103,7 +115,7 @@ class TestLock:
         await fail(stranger, 4)
         await let_time_pass(database, timedelta(minutes=15, seconds=1))
         assert await fail(stranger, 4) == [401] * 4
-        assert await failures(database) == {("jane", "127.0.0.1"): (4, False)}
+        assert await failures(database) == {(kept("jane"), "127.0.0.1"): (4, False)}
 
     @pytest.mark.parametrize("username", ["jane", "nobody"])
     async def test_many_guesses_at_once_are_no_more_guesses(
@@ -127,7 +139,7 @@ class TestLock:
         await login(stranger)
         entries = await audited(database)
         assert [each.action for each in entries] == ["auth:login"] * 5 + ["auth:locked", "auth:login"]
-        assert entries[5].resource_id == user_id
+        assert {(each.resource_id, each.resource_name) for each in entries} == {(user_id, "jane")}
         assert entries[5].changes == {"failures": 5, "seconds": 900}
         assert (entries[6].outcome, entries[6].status) == (AuditOutcome.DENIED, 429)
         assert entries[6].changes == {"reason": "locked"}
@@ -138,13 +150,13 @@ class TestLock:
         for minutes, name in ((31, "old"), (29, "recent")):
             await registry.insert(
                 "sign_in_failures",
-                username=name,
+                username=kept(name),
                 address="192.0.2.1",
                 failures=1,
                 first_failed_at=utc_now() - timedelta(minutes=minutes),
             )
         await fail(stranger, 1)
-        assert {username for username, _ in await failures(database)} == {"recent", "jane"}
+        assert {username for username, _ in await failures(database)} == {kept("recent"), kept("jane")}
 
 
 class TestRate:

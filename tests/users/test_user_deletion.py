@@ -18,10 +18,12 @@ from app.database import Database
 from app.models import Base
 from app.models.audit import AuditEvent
 from app.models.base import utc_now
+from app.models.operation import Operation
 from app.models.user import User, UserSession
 from app.users.ownership_repository import OWNED, TRACED
 from tests.conftest import client_of
 from tests.factories import Registry
+from tests.operations.rows import operation_of
 from tests.signing_in import signed_in_as
 from tests.users.accounts import audited
 
@@ -31,6 +33,8 @@ OWNED_ROWS = {
     "api_keys": 1,
     "idempotency_keys": 1,
     "notifications": 1,
+    "operation_items": 2,
+    "operations": 1,
     "refresh_tokens": 2,
     "role_grants": 1,
     "user_sessions": 1,
@@ -55,6 +59,7 @@ async def with_belongings(registry: Registry, name: str) -> int:
         attempt="a",
         lease_until=utc_now() + timedelta(minutes=10),
     )
+    await operation_of(registry, user_id, ("deleted", "failed"))
     author = {"created_by": user_id, "updated_by": user_id}
     space_id = await registry.insert("spaces", name=f"{name}'s", **author)
     await registry.insert("roles", name=f"{name}'s", **author)
@@ -265,11 +270,13 @@ class TestOrmsHalf:
     ) -> None:
         loading = [selectinload(getattr(User, relation.key)) for relation in inspect(User).relationships]
         loading.append(selectinload(User.sessions).selectinload(UserSession.refresh_tokens))
+        loading.append(selectinload(User.operations).selectinload(Operation.items))
         user = (await unaided.scalars(select(User).where(User.id == jane).options(*loading))).one()
         await unaided.delete(user)
         await unaided.commit()
         assert set((await counts(database, OWNED, jane)).values()) == {0}
-        assert await total(database, "refresh_tokens") == OWNED_ROWS["refresh_tokens"]
+        for grandchildren in ("refresh_tokens", "operation_items"):
+            assert await total(database, grandchildren) == OWNED_ROWS[grandchildren]
         assert await counts(database, OWNED, joan) == OWNED_ROWS
 
     async def test_without_children_loaded_the_database_is_needed(

@@ -1,0 +1,79 @@
+"""What the server and the workers are both made of, wired once."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+
+from app.access.identities import Identities
+from app.access.tokens import open_access_tokens
+from app.config import Settings
+from app.credentials.encryption import open_secret_box
+from app.database import Database
+from app.instances.background_batches import BackgroundBatches
+from app.instances.batch_creation import InstanceBatchCreationService
+from app.instances.batch_deletion import InstanceBatchDeletionService
+from app.instances.cascade import plan
+from app.instances.deletion_operation import DeletionOperation
+from app.instances.file_judge import FileJudge
+from app.instances.import_operation import ImportOperation
+from app.instances.operation_end import tell_owner
+from app.instances.plan_token import PlanTokens
+from app.instances.uploads import Uploads
+from app.models.operation import OperationKind
+from app.operations.engine import OperationEngine
+from app.operations.local_engine import LocalEngine
+from app.operations.queue_engine import QueueEngine
+from app.operations.runner import OperationHandler, OperationRunner
+
+
+class Services:
+    """Opened with the process; `close` ends the judging process and the connections."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.secret_box = open_secret_box(settings)
+        self.tokens = open_access_tokens(settings)
+        self.database = Database(settings)
+        self.identities = Identities(self.database, self.tokens)
+        self.uploads = Uploads(settings, self.database)
+        self.uploads.prepare()
+        self.plan_token_lifetime = timedelta(seconds=settings.plan_token_seconds)
+        self.batch_deletion = InstanceBatchDeletionService(
+            self.database,
+            plan,
+            PlanTokens(self.secret_box, self.plan_token_lifetime),
+            connections=settings.deletion_connections,
+        )
+        self.operation_engine = self._engine()
+        # Last of what can fail: it starts a process, which nothing must leave behind.
+        self.judge = FileJudge(settings.judge_processes)
+        self.batch_creation = InstanceBatchCreationService(
+            self.database, self.judge, chunk_rows=settings.batch_chunk_rows, connections=settings.import_connections
+        )
+        self.background_batches = BackgroundBatches(
+            self.database, self.operation_engine, self.uploads, self.batch_creation, self.batch_deletion
+        )
+        self.operation_runner = OperationRunner(
+            self.database, self.identities, self.operation_engine, self._handlers(), tell_owner
+        )
+
+    async def close(self) -> None:
+        self.judge.close()
+        await self.identities.close()
+        await self.database.dispose()
+
+    def _engine(self) -> OperationEngine:
+        if self.database.is_sqlite:
+            return LocalEngine(self.database, at_once=self.settings.worker_operations)
+        return QueueEngine(self.settings, self.database)
+
+    def _handlers(self) -> Mapping[OperationKind, OperationHandler]:
+        settings = self.settings
+        imports = ImportOperation(
+            self.database,
+            self.uploads,
+            self.batch_creation,
+            chunk_rows=settings.batch_chunk_rows,
+            connections=settings.import_connections,
+        )
+        deletions = DeletionOperation(self.database, plan, connections=settings.deletion_connections)
+        return {OperationKind.INSTANCE_IMPORT: imports, OperationKind.INSTANCE_DELETION: deletions}

@@ -1,0 +1,43 @@
+"""The worker's composition root: a process that works on operations and answers nobody."""
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+from app.access.listener import keep_listening
+from app.background import in_background
+from app.composition import Services
+from app.config import Settings
+from app.garbage import settle_garbage_collector
+from app.operations.working import working
+
+
+async def run_worker(settings: Settings, announce: Callable[[], None]) -> None:
+    """Works until SIGTERM or SIGINT: what is under way ends its present item or chunk, and the rest is handed over.
+
+    What has not ended within `worker_grace_seconds`, or at a second signal, is cut off, and begun there by another.
+    """
+    told, hurry = asyncio.Event(), asyncio.Event()
+
+    def tell() -> None:
+        (hurry if told.is_set() else told).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, tell)
+    services = Services(settings)
+    try:
+        settle_garbage_collector()
+        async with (
+            in_background(keep_listening(settings, services.identities)),
+            working(services.operation_engine, services.operation_runner, settings.worker_grace_seconds, hurry) as work,
+        ):
+            announce()
+            await _either(work, told)
+    finally:
+        await services.close()
+
+
+async def _either(work: asyncio.Task[None], told: asyncio.Event) -> None:
+    waiting = asyncio.create_task(told.wait())
+    await asyncio.wait({work, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
