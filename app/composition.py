@@ -17,6 +17,7 @@ from app.instances.file_judge import FileJudge
 from app.instances.import_operation import ImportOperation
 from app.instances.operation_end import tell_owner
 from app.instances.plan_token import PlanTokens
+from app.instances.problems import ProblemFiles
 from app.instances.uploads import Uploads
 from app.models.operation import OperationKind
 from app.operations.engine import OperationEngine
@@ -49,6 +50,7 @@ class Services:
         self.batch_creation = InstanceBatchCreationService(
             self.database, self.judge, chunk_rows=settings.batch_chunk_rows, connections=settings.import_connections
         )
+        self.problems = ProblemFiles(self.database, self.uploads, self.judge)
         self.background_batches = BackgroundBatches(
             self.database, self.operation_engine, self.uploads, self.batch_creation, self.batch_deletion
         )

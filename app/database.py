@@ -116,39 +116,6 @@ class Database:
         async with self._writer_lock if self.is_sqlite else nullcontext():
             yield
 
-    @asynccontextmanager
-    async def looking_up(self, table: Table) -> AsyncIterator[AsyncSession]:
-        """A session for thousands of look-ups in `table` by one statement, each through an index.
-
-        PostgreSQL's planner has to be helped. Where its statistics are from an emptier table, every plan looks as
-        cheap as every other, and it read the whole table for each look-up: 60 s for what takes 30 ms. A small table
-        it would read from end to end, which is fast once and slow five thousand times. (At read committed, the
-        transaction holds no snapshot between statements.)
-        """
-        if self.is_sqlite:
-            async with self.readers() as session:
-                yield session
-            return
-        await self._refresh_statistics(table)
-        # Not `begin()`: there is nothing to commit.
-        async with self.writers() as session:
-            await forget_plans(session)
-            await session.execute(text("SET LOCAL enable_seqscan = off"))
-            yield session
-
-    async def _refresh_statistics(self, table: Table) -> None:
-        """ANALYZE, if the table has doubled since the last one; outside of any transaction, as it locks out others."""
-        async with self.readers() as session:
-            has_doubled = await session.scalar(
-                text(
-                    "SELECT pg_relation_size(oid) / current_setting('block_size')::int > 2 * greatest(relpages, 1)"
-                    " FROM pg_class WHERE oid = CAST(:table AS regclass)"
-                ),
-                {"table": table.name},
-            )
-            if has_doubled:
-                await session.execute(text(f"ANALYZE {table.name}"))
-
     @property
     def pool(self) -> QueuePool:
         """The pool that requests read through."""
@@ -345,16 +312,6 @@ def stored_timestamp(session: AsyncSession, moment: datetime) -> datetime | str:
 def sqlite_timestamp(moment: datetime) -> str:
     """SQLAlchemy's text form of a moment."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-
-
-async def forget_plans(session: AsyncSession) -> None:
-    """Has PostgreSQL plan this connection's statements anew, its foreign-key checks too; SQLite keeps no plans.
-
-    A plan that was made when a table held a few rows reads the whole table, and is kept until the next ANALYZE: after
-    an import of 200 rows, one of 10,000 took 9 s instead of 1. Call it before bulk work; planning takes milliseconds.
-    """
-    if dialect_name(session) == "postgresql":
-        await session.execute(text("DISCARD PLANS"))
 
 
 async def reserve_ids(session: AsyncSession, table: Table, count: int) -> list[int]:

@@ -41,6 +41,7 @@ from app.instances.cascade import plan
 from app.instances.cascade_postgresql import installed_function_matches
 from app.instances.maintenance_routes import router as maintenance_router
 from app.instances.orphans import OrphanService
+from app.instances.problem_routes import router as problems_router
 from app.instances.removal_routes import router as removal_router
 from app.instances.routes import router as instances_router
 from app.instances.space_deletion import SpaceDeletionService
@@ -175,6 +176,7 @@ def _api() -> APIRouter:
     api.include_router(removal_router)
     api.include_router(batch_router)
     api.include_router(operations_router)
+    api.include_router(problems_router)
     api.include_router(maintenance_router)
     api.include_router(tags_router)
     api.include_router(credentials_router)
@@ -198,6 +200,7 @@ def _take(app: FastAPI, services: Services) -> None:
     app.state.tokens = services.tokens
     app.state.identities = services.identities
     app.state.uploads = services.uploads
+    app.state.problems = services.problems
     app.state.batch_creation = services.batch_creation
     app.state.batch_deletion = services.batch_deletion
     app.state.background_batches = services.background_batches

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from bench import access, create, delete, latency, reads
+from bench import access, create, delete, latency, memory, operations, reads, workers
 from bench.report import Report
 from bench.seed import POSTGRESQL, SQLITE
 from bench.servers import Databases, PostgresqlDatabases, SqliteDatabases
@@ -33,8 +33,11 @@ def _delete(databases: Databases, report: Report, *, quick: bool) -> None:
 
 
 def _latency(databases: Databases, report: Report, *, quick: bool) -> None:
-    load = latency.Load(10_000, 20_000, 300, 2) if quick else latency.Load(100_000, 100_000, 5_000, 8)
-    latency.measure(databases, report, load)
+    latency.measure(databases, report, _load(quick=quick))
+
+
+def _load(*, quick: bool) -> latency.Load:
+    return latency.Load(10_000, 20_000, 300, 2) if quick else latency.Load(100_000, 100_000, 5_000, 8)
 
 
 def _list(databases: Databases, report: Report, *, quick: bool) -> None:
@@ -54,6 +57,33 @@ def _audit(databases: Databases, report: Report, *, quick: bool) -> None:
     access.measure_audit(databases, report, rows=10_000)
 
 
+def _operations_import(databases: Databases, report: Report, *, quick: bool) -> None:
+    operations.measure_import(databases, report, rows=10_000 if quick else 100_000)
+
+
+def _operations_delete(databases: Databases, report: Report, *, quick: bool) -> None:
+    operations.measure_deletion(databases, report, delete.Fleet(500 if quick else 10_000))
+
+
+def _operations_first_item(databases: Databases, report: Report, *, quick: bool) -> None:
+    operations.measure_first_item(databases, report)
+
+
+def _operations_latency(databases: Databases, report: Report, *, quick: bool) -> None:
+    latency.measure(databases, report, _load(quick=quick), latency.IN_BACKGROUND)
+
+
+def _operations_workers(databases: Databases, report: Report, *, quick: bool) -> None:
+    """On SQLite the server itself is the only worker."""
+    if databases.kind == POSTGRESQL:
+        share = workers.Share(8, 2_000, 50) if quick else workers.Share(8, 20_000, 500)
+        workers.measure(databases, report, share)
+
+
+def _operations_memory(databases: Databases, report: Report, *, quick: bool) -> None:
+    memory.measure(databases, report, sizes=(10_000, 100_000) if quick else (100_000, 1_000_000))
+
+
 _measurements = {
     "create": _create,
     "delete": _delete,
@@ -62,6 +92,12 @@ _measurements = {
     "pages": _pages,
     "access": _access,
     "audit": _audit,
+    "operations-import": _operations_import,
+    "operations-delete": _operations_delete,
+    "operations-first-item": _operations_first_item,
+    "operations-latency": _operations_latency,
+    "operations-workers": _operations_workers,
+    "operations-memory": _operations_memory,
 }
 
 

@@ -326,9 +326,7 @@ def _delete_in_loop(connection: sqlite3.Connection, ids: Sequence[int], *, durab
     _note(connection, (None, "instance:batch_delete", "batch", None, None), batch_id, {"mode": "hard"})
 
 
-def _delete_one(
-    connection: sqlite3.Connection, instance_id: int, batch_id: str, item: tuple[int, int] | None
-) -> None:
+def _delete_one(connection: sqlite3.Connection, instance_id: int, batch_id: str, item: tuple[int, int] | None) -> None:
     connection.execute("BEGIN IMMEDIATE")
     found = connection.execute("SELECT space_id, name FROM instances WHERE id = ?", (instance_id,)).fetchone()
     rows = {}

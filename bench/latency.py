@@ -2,11 +2,12 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from statistics import quantiles
 
+from bench import background
 from bench.create import PREFIX, WARM_UP_ROWS
 from bench.delete import DEPENDENT_ROWS, WARM_UP_INSTANCES
 from bench.load import SteadyClient
@@ -20,7 +21,26 @@ REQUESTS_PER_SECOND = 50
 SETTLE_SECONDS = 0.5
 IDLE = "idle"
 PERCENTILES = (50, 95, 99)
-TARGETS = {"during an import": Target(2.5), "during a deletion": Target(2.0)}
+IMPORT, DELETION = "during an import", "during a deletion"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How batches are asked for; each call lasts as long as its batch."""
+
+    measurement: str
+    create: Callable[[Server, bytes], object]
+    delete: Callable[[Server, Iterable[int]], object]
+    targets: Mapping[str, Target]
+
+
+AT_ONCE = Way(
+    "latency of a list", Server.import_csv, Server.delete, {IMPORT: Target(2.5), DELETION: Target(2.0)}
+)  # fmt: skip
+IN_BACKGROUND = Way(
+    "operations: latency of a list", background.import_csv, background.delete,
+    {IMPORT: Target(2.5), DELETION: Target(2.5)},
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,42 +73,42 @@ class Load:
         return range(self.deleted_ids.stop, self.deleted_ids.stop + WARM_UP_INSTANCES)
 
 
-def measure(databases: Databases, report: Report, load: Load) -> None:
+def measure(databases: Databases, report: Report, load: Load, way: Way = AT_ONCE) -> None:
     report.say(f"{databases.kind}: a registry of {load.stored:,} instances, {load.deleted:,} of them to be deleted")
     databases.prepare(load.template, load.statements(databases.kind))
     file = csv_file(load.imported, prefix=PREFIX)
     rounds: dict[int, Rounds] = defaultdict(list)
     for number in range(1, report.rounds + 1):
-        seconds = _round(databases, report, load, file)
+        seconds = _round(databases, report, load, way, file)
         for percentile in PERCENTILES:
             rounds[percentile].append({name: _percentile(each, percentile) for name, each in seconds.items()})
         shown = ", ".join(f"{name} {value:.1f} ms ({len(seconds[name])})" for name, value in rounds[99][-1].items())
-        report.say(f"latency / {databases.kind}, round {number}: p99 {shown}")
+        report.say(f"{way.measurement} / {databases.kind}, round {number}: p99 {shown}")
     for percentile in PERCENTILES:
-        report.add(_case(databases, load, percentile), rounds[percentile])
+        report.add(_case(databases, load, way, percentile), rounds[percentile])
     databases.drop(load.template)
 
 
-def _case(databases: Databases, load: Load, percentile: int) -> Case:
+def _case(databases: Databases, load: Load, way: Way, percentile: int) -> Case:
     return Case(
-        measurement="latency of a list",
+        measurement=way.measurement,
         database=databases.kind,
         name=f"p{percentile}; {load.imported:,} created, {load.deleted:,} deleted",
         baseline=IDLE,
         unit="ms",
-        targets=TARGETS if percentile == 99 else {},
+        targets=way.targets if percentile == 99 else {},
     )
 
 
-def _round(databases: Databases, report: Report, load: Load, file: bytes) -> dict[str, list[float]]:
+def _round(databases: Databases, report: Report, load: Load, way: Way, file: bytes) -> dict[str, list[float]]:
     """By phase, the seconds that each request took."""
     with Server(databases.copy(load.template)) as server:
-        server.import_csv(csv_file(WARM_UP_ROWS, prefix="warm-up"))
-        server.delete(load.warm_up_ids)
+        way.create(server, csv_file(WARM_UP_ROWS, prefix="warm-up"))
+        way.delete(server, load.warm_up_ids)
         phases: dict[str, Callable[[], object]] = {
             IDLE: partial(time.sleep, load.idle_seconds),
-            "during an import": partial(server.import_csv, file),
-            "during a deletion": partial(server.delete, load.deleted_ids),
+            IMPORT: partial(way.create, server, file),
+            DELETION: partial(way.delete, server, load.deleted_ids),
         }
         with SteadyClient(server.port, PATH, REQUESTS_PER_SECOND) as client:
             client.start()

@@ -101,6 +101,18 @@ class ThreadClock:
         return 0.0 if self._schedule is None else int(os.pread(self._schedule, 64, 0).split()[1]) / 1e9
 
 
+def current_frames() -> dict[int, FrameType]:
+    """The innermost frame of each thread. No collection may begin meanwhile: before Python 3.12 the interpreter holds
+    its lock on the list of threads then, and collecting a `threading.local` waits for that lock for ever."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return sys._current_frames()
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
 class LoopThread:
     """A thread that runs a loop; made in it."""
 
@@ -218,7 +230,7 @@ class LoopWatch:
             # What was queueing is told late, so a stack may have been taken too early.
             turn.stack = None
         elif turn.stack is None:
-            frames = sys._current_frames()
+            frames = current_frames()
             stack = self._stack(frames.pop(thread.ident), thread.greenlet.gr_frame)
             others = [self._from_service_on(self._stack(frame)) for frame in frames.values()]
             if thread.turn is turn:

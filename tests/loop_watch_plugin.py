@@ -15,7 +15,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop-watch",
         action=BooleanOptionalAction,
-        default=True,
+        default=False,
         help="fail a test in which the service holds the event loop for more than 50 ms",
     )
 

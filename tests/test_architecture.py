@@ -16,7 +16,7 @@ ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
 
 _values = {"errors", "pagination", "fields", "preconditions", "caller", "csv_cells", "csv_answers"}
-_foundation = {"config", "database", "background", "taken_names", "key_file", "body_limit", *_values}
+_foundation = {"config", "database", "background", "planner", "taken_names", "key_file", "body_limit", *_values}
 _access = {*_foundation, "models"}
 _audit = {*_access, "access"}
 _users = {*_audit, "audit"}
@@ -58,6 +58,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "fields": {"errors", "pagination"},
     "preconditions": {"errors"},
     "taken_names": {"database", "errors"},
+    "planner": {"database"},
     "background": set(),
     "csv_cells": set(),
     "csv_answers": set(),

@@ -258,7 +258,7 @@ class TestPlugin:
         return dedent(SUITE).format(seconds=SLEEP_SECONDS, path=str(ROOT / "app" / "imagined.py"))
 
     def test_it_fails_in_each_phase_but_for_the_exempt(self, run: Any, suite: str) -> None:
-        output = run(suite)
+        output = run(suite, "--loop-watch")
         assert "2 errors" in output, output
         assert "FAILED test_it.py::test_call" in output
         assert "ERROR test_it.py::test_setup" in output
@@ -267,8 +267,8 @@ class TestPlugin:
         assert "PASSED test_it.py::test_exempt" in output
         assert "app/imagined.py" in output
 
-    def test_it_can_be_left_out(self, run: Any, suite: str) -> None:
-        assert "5 passed" in run(suite, "--no-loop-watch")
+    def test_it_has_to_be_asked_for(self, run: Any, suite: str) -> None:
+        assert "5 passed" in run(suite)
 
     def test_an_exemption_needs_a_reason(self, run: Any) -> None:
         output = run("import pytest\n\n@pytest.mark.holds_the_loop\ndef test_it():\n    pass\n")

@@ -36,6 +36,7 @@ from app.instances.ordered_work import in_order
 from app.instances.quotas import Quotas
 from app.instances.row_ledger import NoLedger, recorded
 from app.instances.settlement import Settlement
+from app.planner import looking_up, refresh_statistics
 from app.spaces.service import SpaceService
 
 log = structlog.get_logger(__name__)
@@ -108,7 +109,8 @@ class InstanceBatchCreationService:
 
     async def settled(self, upload: JudgedUpload, request: CreationRequest, batch_id: UUID) -> CreationBatch:
         """The batch with every row decided. Raises SpaceNotFound or SpaceArchived."""
-        async with self._database.looking_up(repository.instances) as session:
+        await refresh_statistics(self._database, repository.instances)
+        async with looking_up(self._database) as session:
             spaces = SpaceService(session)
             space = await spaces.resolve_open(request.space_id)
             quotas = Quotas(space.quota_rows, space.quota_instances, await spaces.room(space))
@@ -132,7 +134,7 @@ class InstanceBatchCreationService:
     async def _foreseen(self, batch: CreationBatch) -> CreationReport:
         """The report of a dry run."""
         report = batch.report()
-        async with self._database.looking_up(repository.instances) as session:
+        async with looking_up(self._database) as session:
             async for rows in batch.chunks(self._chunk_rows):
                 foreseen = await foreseen_rows(session, batch, batch.writable(rows))
                 await report.add([outcome.without_id() for outcome in batch.in_order(rows, foreseen)])

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record_many, record_selected
-from app.database import forget_plans, reserve_ids
+from app.database import reserve_ids
 from app.instances import batch_repository as repository
 from app.instances import creation_audit_repository
 from app.instances.batch_report import RowOutcome, RowStatus
@@ -17,6 +17,7 @@ from app.instances.judged_rows import GoodRow, RowError
 from app.instances.quotas import QUOTA_EXCEEDED
 from app.instances.settlement import endpoint_of
 from app.models.base import utc_now
+from app.planner import forget_plans, note_new_rows
 from app.spaces.records import SpaceLimits
 from app.spaces.service import SpaceService
 from app.tags.service import TagService
@@ -145,6 +146,7 @@ class ChunkWriter:
         await repository.insert_instances(session, self._space_id, ids, values, utc_now())
         links = ((key, tag_ids[name]) for key, row in zip(ids, rows, strict=True) for name in row.tags)
         await repository.link_tags(session, links)
+        await note_new_rows(session, repository.instances)
         await self._record_creations(session, ids, rows)
         return ids
 

@@ -12,6 +12,7 @@ from app.instances.chunk_writer import Chunk, conflict, updated
 from app.instances.creation_batch import CreationBatch
 from app.instances.judged_rows import GoodRow
 from app.instances.settlement import Known, OnExisting, Owner, endpoint_of
+from app.planner import looking_up
 
 
 async def known_rows(session: AsyncSession, batch: CreationBatch, rows: Sequence[GoodRow]) -> Known:
@@ -53,7 +54,7 @@ async def foreseen_rows(session: AsyncSession, batch: CreationBatch, chunk: Chun
 
 async def lost_rows(database: Database, batch: CreationBatch, chunk: Chunk) -> dict[int, RowOutcome]:
     """By line, the rows that cannot be written any more, after looking everything up again."""
-    async with database.looking_up(repository.instances) as session:
+    async with looking_up(database) as session:
         named = {row.credential for row in chunk.rows if row.credential}
         credential_ids = await CredentialService(session).ids_by_name(batch.space.id, named) if named else {}
         known = await known_rows(session, batch, chunk.rows)

@@ -16,10 +16,11 @@ from uuid import UUID
 import orjson
 
 from app.audit.context import current_context
-from app.database import Database, as_sqlalchemy, forget_plans, sqlite_timestamp
+from app.database import Database, as_sqlalchemy, sqlite_timestamp
 from app.instances import cascade_postgresql, cascade_sqlite
 from app.instances.cascade import DeletionMode, plan
 from app.models.base import utc_now
+from app.planner import forget_plans
 
 
 class DeletionStatus(StrEnum):

@@ -39,6 +39,7 @@ from app.instances.uploads import Uploads
 from app.models.audit import AuditOutcome
 from app.operations.records import OperationRecord
 from app.operations.runner import Work
+from app.planner import looking_up, refresh_statistics
 from app.spaces.service import SpaceService
 
 _GOOD = frozenset({RowStatus.CREATED, RowStatus.UPDATED, RowStatus.UNCHANGED, RowStatus.SKIPPED})
@@ -128,6 +129,7 @@ class ImportOperation:
     async def _opened(
         self, work: Work, judged: JudgedUpload, request: CreationRequest
     ) -> tuple[CreationBatch, Settlement]:
+        await refresh_statistics(self._database, repository.instances)
         async with self._database.readers() as session:
             spaces = SpaceService(session)
             space = await spaces.resolve_open(work.operation.space_id)
@@ -157,7 +159,7 @@ class ImportOperation:
         return [row for row in rows if row.line not in statuses]
 
     async def _settled(self, batch: CreationBatch, settlement: Settlement, rows: Sequence[AnyRow]) -> Chunk:
-        async with self._database.looking_up(repository.instances) as session:
+        async with looking_up(self._database) as session:
             good = [row for row in rows if isinstance(row, GoodRow)]
             settlement.settle(rows, await known_rows(session, batch, good))
             decisions = settlement.taken()

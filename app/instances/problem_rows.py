@@ -34,7 +34,7 @@ class Problem(NamedTuple):
 def write_problems(output: Path, problems: Iterable[Problem], mode: str = "ab") -> None:
     """Adds them to a file for `write_problem_rows`."""
     with output.open(mode) as file:
-        file.writelines(orjson.dumps(problem) + b"\n" for problem in problems)
+        file.writelines(orjson.dumps(tuple(problem)) + b"\n" for problem in problems)
 
 
 def write_problem_rows(source: Path, problems: Path, target: Path, encoding: str, ignore_unknown_columns: bool) -> None:
@@ -51,8 +51,8 @@ def write_problem_rows(source: Path, problems: Path, target: Path, encoding: str
         for line in found:
             problem = Problem(*orjson.loads(line))
             while record.line < problem.line:
-                record = next(table.records)
-            writer.writerow(form.cells(record.cells, problem))
+                record = next(table.records, Record(problem.line, []))
+            writer.writerow(form.cells(record.cells if record.line == problem.line else [], problem))
 
 
 class _RowForm:

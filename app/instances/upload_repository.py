@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import ColumnElement, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import is_listed
@@ -59,11 +59,10 @@ async def outlived_ids(
     """Uploads that nobody needs any more: every operation has ended before the first moment (None keeps these), or no
     operation was started by the second."""
     used = select(operations.c.upload_id).where(operations.c.upload_id == uploads.c.id)
-    is_unused = ~used.exists() & (uploads.c.created_at < unused_before)
-    outlived = is_unused
+    outlived: ColumnElement[bool] = ~used.exists() & (uploads.c.created_at < unused_before)
     if finished_before is not None:
         needed = used.where(or_(operations.c.finished_at.is_(None), operations.c.finished_at >= finished_before))
-        outlived = or_(is_unused, used.exists() & ~needed.exists())
+        outlived = or_(outlived, used.exists() & ~needed.exists())
     statement = select(uploads.c.id).where(outlived).order_by(uploads.c.created_at, uploads.c.id).limit(limit)
     return list(await session.scalars(statement))
 

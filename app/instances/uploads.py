@@ -17,7 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -40,6 +40,7 @@ PIECE_BYTES = 1024 * 1024
 UNUSED_SECONDS = 24 * 3600
 STEP_UPLOADS = 100
 
+_beginning = datetime.min.replace(tzinfo=UTC)
 # Names of ours, in a directory that may hold others: an upload's id with or without an ending, and what a call needs
 # for a while.
 _own_name = re.compile(r"([0-9a-f]{32})(\..*)?|tmp[a-z0-9_]{8}")
@@ -158,7 +159,7 @@ class Uploads:
         """Removes uploads whose operations ended more than the configured days before `now` (0 days: that are there no
         more), those that no operation was started for within a day, and files without an upload; returns how many."""
         now = now or utc_now()
-        finished_before = now - timedelta(days=self._days) if self._days else None
+        finished_before = now - min(timedelta(self._days), now - _beginning) if self._days else None
         unused_before = now - timedelta(seconds=UNUSED_SECONDS)
         removed = 0
         while True:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from string import digits
 from typing import NamedTuple
 from xml.parsers import expat
 from zipfile import ZipFile, ZipInfo
@@ -20,7 +21,7 @@ ROOT_RELATIONS = "_rels/.rels"
 # Of the parts that tell where others are, and of styles: in megabytes, thousands of sheets and of formats.
 MAX_SMALL_PART_BYTES = 16 * 1024 * 1024
 
-_reference = re.compile("([A-Za-z]{1,3})([0-9]{1,7})")
+_letters = re.compile("[A-Za-z]{1,3}")
 _counted_kinds = ("worksheet", "sharedStrings")
 
 
@@ -162,21 +163,23 @@ class Census:
                 "save it as CSV, which may have any number, or remove what stands far away",
             )
 
+    # Called for every element, so millions of times.
     def _start(self, name: str, attributes: dict[str, str]) -> None:
-        match name.rpartition(":")[2]:
-            case "c":
-                self._enter(attributes.get("r"))
-            case "row":
-                row = attributes.get("r", "")
-                self._row, self._column = int(row) if row.isdecimal() else self._row + 1, 0
-            case "si":
-                self._count += 1
-            case _ if not self._is_counted:
-                # A cell with nothing in it, as formats leave them by the thousand, is not kept.
-                self._is_counted = True
-                self._count += 1
-                self._last_row = max(self._last_row, self._row)
-                self._last_column = max(self._last_column, self._column)
+        if ":" in name:
+            name = name.rpartition(":")[2]
+        if name == "c":
+            self._enter(attributes.get("r"))
+        elif name == "row":
+            row = attributes.get("r", "")
+            self._row, self._column = int(row) if row.isdecimal() else self._row + 1, 0
+        elif name == "si":
+            self._count += 1
+        elif not self._is_counted:
+            # A cell with nothing in it, as formats leave them by the thousand, is not kept.
+            self._is_counted = True
+            self._count += 1
+            self._last_row = max(self._last_row, self._row)
+            self._last_column = max(self._last_column, self._column)
 
     def _enter(self, reference: str | None) -> None:
         """A cell without a reference stands right of the one before."""
@@ -184,14 +187,14 @@ class Census:
         if reference is None:
             self._column += 1
             return
-        found = _reference.fullmatch(reference)
-        if found is None:
-            raise WorkbookDamaged("a cell has no valid reference")
-        self._column, self._row = _column_number(found[1]), int(found[2])
+        letters = reference.rstrip(digits)
+        self._column, self._row = _column_number(letters), int(reference[len(letters) :] or 0)
 
 
 @lru_cache(maxsize=20_000)
 def _column_number(letters: str) -> int:
+    if not _letters.fullmatch(letters):
+        raise WorkbookDamaged("a cell has no valid reference")
     number = 0
     for letter in letters.upper():
         number = number * 26 + ord(letter) - ord("A") + 1

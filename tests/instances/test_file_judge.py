@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -17,9 +18,11 @@ from app.instances import file_judge
 from app.instances.csv_file import FileFault, FileRefused
 from app.instances.csv_rows import JudgedFile
 from app.instances.file_judge import FileJudge
+from app.instances.problem_rows import Problem, write_problem_rows, write_problems
 from app.main import create_app
 from tests.instances.importing import csv_of, import_csv
 from tests.instances.judging import judge_and_tell
+from tests.instances.workbooks import workbook
 
 GONE_SECONDS = 10
 
@@ -54,6 +57,11 @@ def judge() -> Iterator[FileJudge]:
     judge.close()
 
 
+def written_rows(path: Path) -> list[str]:
+    """Without the header."""
+    return path.read_text("utf-8-sig").splitlines()[1:]
+
+
 async def judged(judge: FileJudge, source: Path) -> JudgedFile:
     return await judge.judge(source, source.with_suffix(".frames"), "auto", False)
 
@@ -70,6 +78,22 @@ class TestProcess:
             await judged(judge, source)
         assert refused.value.fault is FileFault.UNPARSABLE
         assert refused.value.details[0].column == "db_type"
+
+    async def test_the_rows_of_problems_are_written_there_too(
+        self, judge: FileJudge, source: Path, tmp_path: Path
+    ) -> None:
+        problems, target = tmp_path / "problems", tmp_path / "rows"
+        write_problems(problems, [Problem(2, "name", "required", "missing")])
+        await judge.run(partial(write_problem_rows, source, problems, target, "auto", False))
+        assert written_rows(target) == ["a,pg,h,2,name,required,missing"]
+
+    async def test_a_workbook_is_read_there_too(self, judge: FileJudge, tmp_path: Path) -> None:
+        source = tmp_path / "upload"
+        await asyncio.to_thread(source.write_bytes, workbook(("name", "db_type", "host"), ("a", "pg", "h")))
+        assert (await judged(judge, source)).encoding == "xlsx"
+        await asyncio.to_thread(source.write_bytes, workbook(("name", "db_type", "host"), ("a", "pg", "h"))[:-100])
+        with pytest.raises(FileRefused, match="damaged"):
+            await judged(judge, source)
 
     async def test_killed_while_it_judges_it_is_replaced_once(self, source: Path) -> None:
         before = children()
