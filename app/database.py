@@ -12,10 +12,11 @@ import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager, closing, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain, islice
+from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any, TypeVar
 from weakref import WeakSet
@@ -37,6 +38,7 @@ from sqlalchemy import (
     bindparam,
     event,
     func,
+    make_url,
     select,
     text,
 )
@@ -98,6 +100,7 @@ class Database:
         self._writer_lock = asyncio.Lock()
         if self.is_sqlite:
             self._connection_threads: WeakSet[Thread] = WeakSet()
+            _use_write_ahead_log(Path(make_url(url).database or ""))
             self.engine = _sqlite_engine(url, settings, self._connection_threads, writes=True)
             self.read_engine = _sqlite_engine(url, settings, self._connection_threads, writes=False)
             _serialize_writers(self.engine, self._writer_lock)
@@ -158,6 +161,16 @@ def _join(threads: Iterable[Thread]) -> None:
     deadline = time.monotonic() + THREAD_END_SECONDS
     for thread in threads:
         thread.join(max(0, deadline - time.monotonic()))
+
+
+def _use_write_ahead_log(path: Path) -> None:
+    """Once, before there are several connections: who changes to it while another looks is refused, without waiting.
+
+    The file remembers it; a file that is not there yet is made by the migration.
+    """
+    if path.is_file():
+        with closing(sqlite3.connect(path, timeout=SQLITE_BUSY_TIMEOUT_MILLISECONDS / 1000)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _sqlite_engine(url: str, settings: Settings, threads: WeakSet[Thread], *, writes: bool) -> AsyncEngine:

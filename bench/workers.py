@@ -24,6 +24,8 @@ COUNTS = (1, 2, 4)
 READY_SECONDS = 30
 # A frozen worker must not be taken for a dead one.
 HEARTBEAT_SECONDS = "120"
+WARM_UP = "warm-up"
+_WARM_UP_IDS = f"SELECT id FROM instances WHERE name LIKE '{WARM_UP}%' AND NOT deletion_protection ORDER BY id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ def _measured(databases: Databases, fleet: Fleet, count: int, start: Start) -> C
     """Items a second."""
 
     def run() -> float:
-        with _installed(databases.copy(fleet.template), count) as installation:
+        with _installed(databases, fleet.template, count) as installation:
             databases.checkpoint()
             items = 0
 
@@ -126,22 +128,32 @@ def _measured(databases: Databases, fleet: Fleet, count: int, start: Start) -> C
 
 
 @contextmanager
-def _installed(url: str, count: int) -> Iterator[_Installation]:
-    """A server and workers, each of which has had something to do."""
+def _installed(databases: Databases, template: str, count: int) -> Iterator[_Installation]:
+    """A server and workers, each of which has imported and deleted something."""
+    url = databases.copy(template)
     settings = {"server_worker": "off", "worker_heartbeat_seconds": HEARTBEAT_SECONDS}
     with Server(url, **settings) as server, background.looking(url) as look, ExitStack() as stack:
         workers = [stack.enter_context(_working(server)) for _ in range(count)]
         installation = _Installation(server, look, workers)
-        installation.seconds(lambda: _warm_ups(server, count))
+        installation.seconds(lambda: _warm_up_imports(server, count))
+        ids = [row[0] for row in databases.rows(_WARM_UP_IDS)]
+        installation.seconds(lambda: _warm_up_deletions(server, ids))
         yield installation
 
 
-def _warm_ups(server: Server, count: int) -> list[Started]:
+def _warm_up_imports(server: Server, count: int) -> list[Started]:
     """Enough for each of the workers."""
     return [
-        background.start_import(server, csv_file(WARM_UP_ROWS, prefix=f"warm-up{number}"))
+        background.start_import(server, csv_file(WARM_UP_ROWS, prefix=f"{WARM_UP}{number}"))
         for number in range(4 * count)
     ]
+
+
+def _warm_up_deletions(server: Server, ids: Sequence[int]) -> list[Started]:
+    """The same number."""
+    return [
+        background.start_deletion(server, ids[at : at + WARM_UP_ROWS]) for at in range(0, len(ids), WARM_UP_ROWS)
+    ]  # fmt: skip
 
 
 @contextmanager

@@ -36,7 +36,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "models": {"caller"},
     "access": _access,
     "audit": _audit,
-    "operations": _audit,
+    "operations": {*_audit, "audit"},
     "users": _users,
     "spaces": _spaces,
     "tags": _named,
@@ -53,7 +53,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "main": {*_everything, "composition"} - {"main", "commands"},
     "worker": {*_everything, "composition"} - {"main", "commands"},
     "cli": _everything,
-    "commands": _everything,
+    "commands": {*_everything, "worker"},
     # Of the foundation: what holds for any value, header, body, log line or migration, whatever its domain.
     "fields": {"errors", "pagination"},
     "preconditions": {"errors"},

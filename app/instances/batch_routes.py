@@ -91,7 +91,7 @@ async def batch_create(
     batches: Batches,
     creation: Annotated[InstanceBatchCreationService, Depends(_creation)],
     uploads: Annotated[Uploads, Depends(_uploads)],
-    file: Annotated[UploadFile, File(description="The CSV: a header, then one row an instance")],
+    file: Annotated[UploadFile, File(description="A CSV or an Excel workbook: a header, then one row an instance")],
     space_id: Annotated[ResourceId | None, Form()] = None,
     dry_run: Annotated[bool, Form(description="Judge and report, write nothing")] = False,
     on_existing: Annotated[OnExisting, Form(description="What becomes of a row whose name is known")] = OnExisting.SKIP,

@@ -1,7 +1,8 @@
 """The file of what an operation did not do, and why: of an import the rows, to be corrected and uploaded again."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,7 +35,7 @@ class ProblemFiles:
         self._uploads = uploads
         self._judge = judge
 
-    async def pieces(self, operation_id: int) -> AsyncIterator[bytes]:
+    async def pieces(self, operation_id: int) -> AsyncGenerator[bytes, None]:
         """The file as CSV in UTF-8 with a byte order mark, of what there is so far; the header alone when nothing is.
 
         Raises NotFound, for an operation too that the caller may not see, and UploadRemoved; before the first piece.
@@ -46,10 +47,12 @@ class ProblemFiles:
                 found = self._of_import(operation)
             case OperationKind.INSTANCE_DELETION:
                 found = self._of_deletion(operation)
-        async for piece in found:
-            yield piece
+        # What the file needs meanwhile goes with it, for a client too that goes away.
+        async with aclosing(found):
+            async for piece in found:
+                yield piece
 
-    async def _of_import(self, operation: OperationRecord) -> AsyncIterator[bytes]:
+    async def _of_import(self, operation: OperationRecord) -> AsyncGenerator[bytes, None]:
         if operation.upload_id is None:
             raise UploadRemoved("the upload was removed after the time that uploads are kept: its rows are gone")
         source = await self._uploads.path_of(operation.upload_id)
@@ -72,7 +75,7 @@ class ProblemFiles:
         except FileRefused as refused:
             raise UploadRemoved(f"the upload cannot be read any more: {refused.message}") from refused
 
-    async def _of_deletion(self, operation: OperationRecord) -> AsyncIterator[bytes]:
+    async def _of_deletion(self, operation: OperationRecord) -> AsyncGenerator[bytes, None]:
         yield "".encode(ENCODING) + written([("instance_id", "name", *PROBLEM_COLUMNS)])
         async for items in self._pages(operation):
             yield written(map(_deletion_cells, items))

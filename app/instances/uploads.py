@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
-import structlog
 from fastapi import UploadFile
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -32,8 +31,6 @@ from app.errors import Conflict, cut
 from app.instances import upload_repository as repository
 from app.instances.upload_repository import UploadRow
 from app.models.base import utc_now
-
-log = structlog.get_logger(__name__)
 
 PIECE_BYTES = 1024 * 1024
 # No request lives this long: what is older and belongs to no upload was left by a process that died.
@@ -76,7 +73,7 @@ class Uploads:
         self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def store(self, upload: UploadFile) -> StoredUpload:
-        """Copies the upload to a file; the caller sees to its end (`discard`), or `remove_old` does a day later.
+        """Copies the upload to a file; `remove_old` removes it after a day, unless it was persisted.
 
         Whatever goes wrong, such as a full disk (OSError), leaves nothing behind.
         """
@@ -91,7 +88,7 @@ class Uploads:
 
     @asynccontextmanager
     async def receive(self, upload: UploadFile) -> AsyncIterator[StoredUpload]:
-        """The stored upload, which goes when the block is left, unless it was persisted."""
+        """The stored upload; when the block is left it goes, with all that was made of it, unless it was persisted."""
         stored = await self.store(upload)
         try:
             yield stored
@@ -100,12 +97,6 @@ class Uploads:
                 self._persisted.discard(stored.id)
             else:
                 await asyncio.to_thread(self._discard, stored.id)
-
-    @asynccontextmanager
-    async def keep(self, upload: UploadFile) -> AsyncIterator[Path]:
-        """The upload under a path, which another process can open, until the block is left."""
-        async with self.receive(upload) as stored:
-            yield stored.path
 
     async def persist(self, session: AsyncSession, stored: StoredUpload) -> None:
         """Has the upload stay, as part of the session's transaction; should that fail, `remove_old` finds the file.

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.caller import Spaces
+from app.database import dialect_name
 from app.models.base import table_of
 from app.models.operation import Operation, OperationState
 from app.operations.records import OperationFilter, OperationPage, OperationPlan, OperationRecord
@@ -65,6 +66,22 @@ async def lock(session: AsyncSession, operation_id: int, visible: Visible | None
 async def _one(session: AsyncSession, statement: Select[Any]) -> OperationRecord | None:
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else OperationRecord(*row)
+
+
+async def backend_of(session: AsyncSession) -> int | None:
+    """PostgreSQL's number for the session's connection; SQLite has none."""
+    if dialect_name(session) != "postgresql":
+        return None
+    return await session.scalar(text("SELECT pg_backend_pid()"))
+
+
+async def end_what_blocks(session: AsyncSession, backend: int, seconds: float) -> int:
+    """Ends the connections whose transactions, older than that, keep the backend waiting; how many."""
+    statement = text(
+        "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
+        " WHERE pid = ANY(pg_blocking_pids(:backend)) AND xact_start < now() - make_interval(secs => :seconds)"
+    )
+    return int(await session.scalar(statement, {"backend": backend, "seconds": seconds}) or 0)
 
 
 async def page(

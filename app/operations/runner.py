@@ -13,7 +13,8 @@ While the database is away, the attempt is begun again after a pause; the items 
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import structlog
@@ -38,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 PULSE_SECONDS = 0.5
 MAX_DEATHS = 3
+# No chunk and no deletion takes that long, unless its worker does not go on.
+STUCK_SECONDS = 5.0
 # A restart of the database takes seconds; an outage of minutes is left to the engine, which has it tried again.
 OUTAGE_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
@@ -143,7 +146,8 @@ class OperationRunner:
         """None when it has ended, or when another worker has it. `own_attempt` is this worker's before."""
 
         async def take(session: AsyncSession) -> Work | None:
-            found = await repository.lock(session, operation_id)
+            async with self._freeing(session):
+                found = await repository.lock(session, operation_id)
             if found is None or found.state.is_end or own_attempt not in (None, found.attempt):
                 return None
             counts = await ledger_repository.counts(session, operation_id)
@@ -158,6 +162,31 @@ class OperationRunner:
             return None
 
         return await run_in_transaction(self._database.writers, take)
+
+    @asynccontextmanager
+    async def _freeing(self, session: AsyncSession) -> AsyncIterator[None]:
+        """In the block the session waits for a lock, and not for ever.
+
+        A worker that froze in the middle of a transaction holds what it had locked, as long as it is frozen: its
+        connection is ended, and its transaction undone. (One that is merely slow goes the same way, and finds out.)
+        """
+        backend = await repository.backend_of(session)
+        if backend is None:
+            yield
+            return
+        async with in_background(self._keep_freeing(backend)):
+            yield
+
+    async def _keep_freeing(self, backend: int) -> None:
+        while True:
+            await asyncio.sleep(STUCK_SECONDS)
+            try:
+                async with self._database.readers() as session:
+                    ended = await repository.end_what_blocks(session, backend, STUCK_SECONDS)
+            except (SQLAlchemyError, OSError) as error:
+                log.warning("a worker that is stuck could not be cut off", error=repr(error))
+            else:
+                log.warning("an operation's last worker was stuck in a transaction and cut off", connections=ended)
 
     async def _carry_through(self, work: Work) -> None:
         operation = work.operation

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 from app.cli import cli
 from app.commands import delete_instances
 from tests.conftest import execute_on
-from tests.served import ROOT, serve
+from tests.served import ROOT, Served, serve
 
 ROWS = 12_000
 IDS = 600
@@ -85,11 +85,19 @@ def live(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         settings["database_url"] = postgres.format(name)
     server = serve(data, "--no-migrate", **settings)
     try:
-        yield Live(server.url, server.key["X-API-Key"])
+        yield Live(server.url, administrators_key(server))
     finally:
         server.end()
         if request.param == "postgresql":
             asyncio.run(execute_on(postgres.format("postgres"), f"DROP DATABASE {name} WITH (FORCE)"))
+
+
+def administrators_key(server: Served) -> str:
+    """One that may delete for good, which the one of the first start may not."""
+    with httpx.Client(base_url=f"{server.url}/api/v1", timeout=WAIT_SECONDS) as client:
+        tokens = client.post("/auth/login", data={"username": "admin", "password": server.password}).json()
+        bearer = {"Authorization": f"Bearer {tokens['access_token']}"}
+        return str(client.post("/api-keys", json={"name": "all"}, headers=bearer).json()["key"])
 
 
 def fleet(directory: Path, prefix: str, rows: int = ROWS) -> Path:

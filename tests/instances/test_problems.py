@@ -244,6 +244,18 @@ class TestRefused:
         await rows_of(client, operation_id)
         assert set(app.state.uploads.directory.iterdir()) == before
 
+    async def test_nothing_is_left_by_a_client_that_goes_away(
+        self, app: FastAPI, imports: Imports, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "PIECE_BYTES", 10)
+        operation_id = await imports.made(csv_of("a b,pg,h"), {2: [error("name")]})
+        before = set(app.state.uploads.directory.iterdir())
+        pieces = app.state.problems.pieces(operation_id)
+        assert len(await anext(pieces)) == 10
+        assert set(app.state.uploads.directory.iterdir()) != before
+        await pieces.aclose()
+        assert set(app.state.uploads.directory.iterdir()) == before
+
 
 async def ended(client: httpx.AsyncClient, operation_id: int) -> str:
     async with asyncio.timeout(WAIT_SECONDS):

@@ -116,8 +116,8 @@ class TestStored:
 
     async def test_it_goes_when_the_block_fails(self, uploads: Uploads, directory: Path) -> None:
         with pytest.raises(ValueError, match="no"):
-            async with uploads.keep(sent()) as path:
-                assert path.read_bytes() == CONTENT
+            async with uploads.receive(sent()) as stored:
+                assert stored.path.read_bytes() == CONTENT
                 raise ValueError("no")
         assert names(directory) == set()
 

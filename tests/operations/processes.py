@@ -53,9 +53,10 @@ class Installation:
         self.is_sqlite = url.startswith("sqlite")
         self._url = url
         self._directory = directory
-        self._settings = {"database_url": url, "rate_limits": "off", "audit_seal_seconds": "3600", **settings}
+        fixed = {"rate_limits": "off", "audit_seal_seconds": "3600", "access_token_seconds": "86400"}
+        self._settings = {"database_url": url, **fixed, **settings}
         self._stack = ExitStack()
-        self._key: dict[str, str] | None = None
+        self._token: dict[str, str] | None = None
         self._server: Served | None = None
         self._workers = 0
 
@@ -69,8 +70,10 @@ class Installation:
         """A server, when it answers; the installation's calls go to the newest one."""
         server = serve(self._directory / "data", *options, **self._settings)
         self._stack.callback(server.end)
-        if self._key is None:
-            self._key = server.key
+        if self._token is None:
+            form = {"username": "admin", "password": server.password}
+            answer = httpx.post(f"{server.url}{API}/auth/login", data=form, timeout=WAIT_SECONDS)
+            self._token = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         self._server = server
         return server
 
@@ -94,8 +97,9 @@ class Installation:
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         assert self._server is not None
-        assert self._key is not None
-        return httpx.request(method, self._server.url + API + path, headers=self._key, timeout=WAIT_SECONDS, **options)
+        return httpx.request(
+            method, self._server.url + API + path, headers=self._token, timeout=WAIT_SECONDS, **options
+        )
 
     def start_import(self, content: bytes, **form: str) -> int:
         files = {"file": ("fleet.csv", content, "text/csv")}
@@ -143,18 +147,26 @@ class Installation:
 
     def number(self, statement: str) -> int:
         """The one number that a statement selects, past all services."""
+        return int(self.text(statement))
+
+    def text(self, statement: str) -> str:
         if self.is_sqlite:
             path = self._url.partition("///")[2]
             with closing(sqlite3.connect(path, timeout=WAIT_SECONDS)) as connection:
-                return int(connection.execute(statement).fetchone()[0])
+                return str(connection.execute(statement).fetchone()[0])
         return asyncio.run(self._fetched(statement))
 
-    async def _fetched(self, statement: str) -> int:
+    async def _fetched(self, statement: str) -> str:
         connection = await asyncpg.connect(self._url)
         try:
-            return int(await connection.fetchval(statement))
+            return str(await connection.fetchval(statement))
         finally:
             await connection.close()
+
+    def instance_ids(self) -> list[int]:
+        """Of all that there are."""
+        listed = "json_group_array(id)" if self.is_sqlite else "json_agg(id)"
+        return [int(key) for key in self.text(f"SELECT {listed} FROM instances").strip("[]").split(",")]
 
     def check_import(self, operation_id: int, created: int) -> None:
         """Instances, items and audit entries agree, and each row was written once."""
@@ -168,11 +180,11 @@ class Installation:
         assert self.number(f"SELECT count(*) {entries} AND action = 'instance:batch_create'") == 1
         self.check_no_orphans()
 
-    def check_deletion(self, operation_id: int, ids: list[int]) -> None:
-        """None of the instances is left, and each was deleted, noted and recorded once."""
+    def check_deletion(self, operation_id: int, ids: list[int], left: int = 0) -> None:
+        """Only as many instances are left, and each of the others was deleted, noted and recorded once."""
         entries = f"FROM audit_events WHERE batch_id = (SELECT batch_id FROM operations WHERE id = {operation_id})"
         items = f"FROM operation_items WHERE operation_id = {operation_id} AND status = 'deleted'"
-        assert self.number("SELECT count(*) FROM instances") == 0
+        assert self.number("SELECT count(*) FROM instances") == left
         assert self.number(f"SELECT count(DISTINCT instance_id) {items}") == len(ids)
         assert self.number(f"SELECT count(*) {entries} AND action = 'instance:delete'") == len(ids)
         assert self.number(f"SELECT count(DISTINCT resource_id) {entries} AND action = 'instance:delete'") == len(ids)
