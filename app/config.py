@@ -82,6 +82,7 @@ class Settings(BaseSettings):
     worker_operations: int = Field(2, ge=1)
     worker_heartbeat_seconds: float = Field(15.0, gt=0)
     worker_grace_seconds: float = Field(30.0, gt=0)
+    queue_dashboard: Literal["on", "off"] = "off"
 
     audit_seal_seconds: float = Field(5.0, gt=0)
     audit_retention_days: int = Field(730, ge=0)

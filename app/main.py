@@ -50,6 +50,8 @@ from app.logs import configure_logging
 from app.middleware.stack import install_middleware
 from app.migration import migration_head
 from app.operations.events import OperationStreams
+from app.operations.queue_dashboard import PATH as QUEUE_PATH
+from app.operations.queue_dashboard import QueueDashboard, dashboard_queries
 from app.operations.retention import OperationRetention
 from app.operations.routes import router as operations_router
 from app.operations.working import working
@@ -112,6 +114,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     Instrumentator().expose(app, tags=["Health"], summary="Metrics for Prometheus", response_class=PlainTextResponse)
     app.include_router(_api())
     app.include_router(health_router)
+    if settings.queue_dashboard == "on":
+        app.mount(QUEUE_PATH, QueueDashboard())
     _resolve_routes(app)
     return app
 
@@ -207,6 +211,9 @@ def _take(app: FastAPI, services: Services) -> None:
     app.state.operation_engine = services.operation_engine
     app.state.operation_runner = services.operation_runner
     app.state.operation_streams = OperationStreams(services.database)
+    if app.state.settings.queue_dashboard == "on":
+        # The name is the library's.
+        app.state.pgq_queries = dashboard_queries(services.database)
     # Here, so that whatever fails after it finds it to close.
     app.state.failed_attempts = FailedAttempts(services.database)
 

@@ -51,6 +51,11 @@ def serve(
     if worker is not None:
         settings = settings.model_copy(update={"server_worker": "on" if worker else "off"})
     database = sqlite_file(settings)
+    if database is not None and settings.queue_dashboard == "on":
+        raise CommandFailed(
+            f"MUSTER_QUEUE_DASHBOARD: there is no queue to show, as operations of the SQLite file {database} are worked"
+            " on by the server itself; the dashboard needs PostgreSQL"
+        )
     if database is not None and settings.server_worker == "off":
         raise CommandFailed(
             "without its worker (--no-worker, MUSTER_SERVER_WORKER) nobody would work on operations, as one process"

@@ -1,7 +1,8 @@
 """Headers that tell browsers what an answer may not be used for.
 
 The API's answers are no pages: nothing may be loaded or run from them. The documentation pages run the scripts that
-stand in them, known by their hash, and those that this server has; styles they make as they go.
+stand in them, known by their hash, and those that this server has; styles they make as they go. What answers with a
+policy of its own keeps it.
 """
 
 import base64
@@ -80,7 +81,9 @@ def _hashes(scripts: Iterable[bytes]) -> str:
 
 
 def _add(start: Message, scope: Scope, policy: str) -> None:
-    headers = [*start["headers"], (b"content-security-policy", policy.encode()), *_for_every_answer]
+    headers = [*start["headers"], *_for_every_answer]
+    if all(name != b"content-security-policy" for name, _ in headers):
+        headers.append((b"content-security-policy", policy.encode()))
     if scope["scheme"] == "https":
         headers.append(_over_https)
     if scope["path"].startswith(API_PREFIX) and all(name != b"cache-control" for name, _ in headers):

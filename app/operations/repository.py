@@ -63,6 +63,13 @@ async def lock(session: AsyncSession, operation_id: int, visible: Visible | None
     return await _one(session, statement if visible is None else visible.restrict(statement))
 
 
+async def lock_beside_items(session: AsyncSession, operation_id: int, visible: Visible) -> OperationRecord | None:
+    """The same, with the row locked against other changes of the operation, but not against those who write its items:
+    they hold it, by turns, for as long as it runs, and whoever waited for all of them could wait until its end."""
+    statement = select(*_columns).where(operations.c.id == operation_id).with_for_update(key_share=True)
+    return await _one(session, visible.restrict(statement))
+
+
 async def _one(session: AsyncSession, statement: Select[Any]) -> OperationRecord | None:
     row = (await session.execute(statement)).one_or_none()
     return None if row is None else OperationRecord(*row)
@@ -72,7 +79,7 @@ async def backend_of(session: AsyncSession) -> int | None:
     """PostgreSQL's number for the session's connection; SQLite has none."""
     if dialect_name(session) != "postgresql":
         return None
-    return await session.scalar(text("SELECT pg_backend_pid()"))
+    return int((await session.execute(text("SELECT pg_backend_pid()"))).scalar_one())
 
 
 async def end_what_blocks(session: AsyncSession, backend: int, seconds: float) -> int:

@@ -131,7 +131,7 @@ class OperationService:
         return await self.get(operation.id)
 
     async def _locked(self, operation_id: int) -> OperationRecord:
-        found = await repository.lock(self._session, operation_id, _visible())
+        found = await repository.lock_beside_items(self._session, operation_id, _visible())
         if found is None:
             raise NotFound(f"there is no operation {operation_id}")
         return found

@@ -54,14 +54,6 @@ class TestForm:
         [error] = answer.json()["errors"]
         assert (error["pointer"], error["value"]) == (f"/body/{field}", value)
 
-    async def test_background_work_is_refused(self, client: httpx.AsyncClient) -> None:
-        answer = await upload(client, csv_of("a,pg,h"), background="true")
-        assert problem(answer) == (422, 25000)
-        assert answer.json()["errors"][0]["pointer"] == "/body/background"
-        for background in ("auto", "false"):
-            report = await import_csv(client, csv_of("a,pg,h"), background=background, dry_run=True)
-            assert report.counts == {"rows": 1, "created": 1}
-
     async def test_an_unknown_space(self, client: httpx.AsyncClient) -> None:
         assert problem(await upload(client, csv_of("a,pg,h"), space_id=2**31)) == (404, 25015)
 

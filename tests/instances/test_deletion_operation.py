@@ -12,6 +12,7 @@ from sqlalchemy import select, text
 
 from app.database import Database
 from app.errors import PreconditionFailed
+from app.instances import deletion_runner
 from app.instances.deletion_batch import DeletionBatch
 from app.instances.deletion_look import DeletionLook
 from app.models.instance import Instance
@@ -100,8 +101,7 @@ class TestWork:
     async def test_writes_items_in_the_order_of_the_ids(self, deletions: Deletions, database: Database) -> None:
         ids = (await fleet(database, [1] * 5))[::-1]
         async with database.readers() as session:
-            rows = (await session.execute(select(Instance.id, Instance.name))).tuples().all()
-        names = dict(rows)
+            names = {row.id: row.name for row in await session.execute(select(Instance.id, Instance.name))}
         operation = await deletions.delete(ids)
         assert await deletions.items(operation) == [
             {
@@ -371,9 +371,29 @@ class TestStop:
         await before_deletion(database, ids[1], FOREVER)
         operation = await deletions.start(ids)
         work = asyncio.create_task(deletions.run(operation))
-        while not await deletions.items(operation):  # noqa: ASYNC110 - it is the database that tells
-            await asyncio.sleep(0.01)
-        await deletions.change(operation, "cancel")
+        await has_items(deletions, operation)
+        deletions.runner.stop()
+        operation = await asyncio.wait_for(work, 60)
+        assert (operation.state, operation.counts) == (OperationState.QUEUED, {"deleted": 1})
+        await agree(deletions, database, registry, operation, ids)
+
+        await undisturbed(database)
+        deletions.runner = deletions.new_runner()
+        operation = await deletions.run(operation)
+        assert (operation.state, operation.counts) == (OperationState.SUCCEEDED, {"deleted": 2})
+        await agree(deletions, database, registry, operation, ids)
+
+    # On SQLite the cancellation itself waits for the turn to write, and so for the instance.
+    @pytest.mark.parametrize("database_kind", ["postgresql"])
+    async def test_cancelled_in_a_large_instance_and_resumed(
+        self, deletions: Deletions, database: Database, registry: Registry
+    ) -> None:
+        ids = await fleet(database, [1, 1])
+        await before_deletion(database, ids[1], FOREVER)
+        operation = await deletions.start(ids)
+        work = asyncio.create_task(deletions.run(operation))
+        await has_items(deletions, operation)
+        await asyncio.wait_for(deletions.change(operation, "cancel"), 60)
         operation = await asyncio.wait_for(work, 60)
         assert (operation.state, operation.counts) == (OperationState.CANCELLED, {"deleted": 1})
         await agree(deletions, database, registry, operation, ids)
@@ -382,6 +402,38 @@ class TestStop:
         operation = await deletions.run(await deletions.change(operation, "resume"))
         assert (operation.state, operation.counts) == (OperationState.SUCCEEDED, {"deleted": 2})
         await agree(deletions, database, registry, operation, ids)
+
+
+async def has_items(deletions: Deletions, operation: OperationRecord) -> None:
+    while not await deletions.items(operation):  # noqa: ASYNC110 - it is the database that tells
+        await asyncio.sleep(0.01)
+
+
+class TestBesideOthers:
+    async def test_a_single_deletion_gets_its_turn(
+        self,
+        deletions: Deletions,
+        client: httpx.AsyncClient,
+        database: Database,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The operation has all connections that batches may have, and would keep them until its end."""
+        monkeypatch.setattr(deletion_runner, "TURN_SECONDS", 0)
+        monkeypatch.setattr(database, "batch_connections", asyncio.Semaphore(1 if database.is_sqlite else CONNECTIONS))
+        [single, *ids] = await fleet(database, [0] * 201)
+        operation = await deletions.start(ids)
+        requests: list[asyncio.Task[int]] = []
+
+        async def delete_one() -> int:
+            """How many items there were when it was answered."""
+            answer = await client.delete(f"/api/v1/instances/{single}")
+            assert answer.status_code == 200
+            return len(await deletions.items(operation))
+
+        after(20, lambda: requests.append(asyncio.create_task(delete_one())), monkeypatch)
+        operation = await deletions.run(operation)
+        assert operation.counts == {"deleted": 200}
+        assert await requests[0] < 200
 
 
 class TestFencing:

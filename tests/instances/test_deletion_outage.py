@@ -20,9 +20,12 @@ from app.instances.batch_deletion import InstanceBatchDeletionService
 from app.instances.deletion_batch import DeletionBatch
 from app.main import create_app
 from app.models.instance import Instance
+from app.models.operation import OperationState
+from app.operations.records import OperationRecord
 from tests.conftest import execute_on, migrate
 from tests.factories import Registry
 from tests.instances.fleet import BELOW, batch_delete, events, fleet, statuses
+from tests.instances.operating import Deletions
 from tests.postgres_server import PostgresServer
 
 INSTANCES = 200
@@ -249,3 +252,78 @@ class TestLostConnections:
         assert ended[0].done()
         assert report["outcome"] == "complete"
         await agree(registry, database, report, ids)
+
+
+class TestOperation:
+    """In the background nothing is failed because of an outage: the attempt begins again."""
+
+    @pytest.fixture
+    async def deletions(self, app: FastAPI, admin: int) -> Deletions:
+        return Deletions(app, admin)
+
+    async def agree(
+        self, deletions: Deletions, database: Database, registry: Registry, operation: OperationRecord, ids: list[int]
+    ) -> None:
+        """All are gone, each with one item and one entry in the audit trail."""
+        assert (operation.state, operation.counts) == (OperationState.SUCCEEDED, {"deleted": INSTANCES})
+        assert operation.done == operation.total == INSTANCES
+        items = await deletions.items(operation)
+        assert [(item["instance_id"], item["status"]) for item in items] == [(key, "deleted") for key in ids]
+        entries = await events(database, "instance:delete")
+        assert Counter(entry["resource_id"] for entry in entries) == Counter(ids)
+        assert len(await events(database, "instance:batch_delete")) == 1
+        counts = await registry.counts()
+        assert {name: counts[name] for name in BELOW} == dict.fromkeys(BELOW, 0)
+
+    async def test_goes_on_after_a_crash_in_the_middle(
+        self,
+        deletions: Deletions,
+        database: Database,
+        registry: Registry,
+        ids: list[int],
+        crash: Crash,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        after(80, crash, monkeypatch)
+        await self.agree(deletions, database, registry, await deletions.delete(ids), ids)
+
+    async def test_does_again_what_a_crash_took_back_at_the_end(
+        self,
+        deletions: Deletions,
+        database: Database,
+        registry: Registry,
+        ids: list[int],
+        crash: Crash,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        after(INSTANCES, crash, monkeypatch)
+        operation = await deletions.delete(ids)
+        assert operation.attempt > 1
+        await self.agree(deletions, database, registry, operation, ids)
+
+    async def test_outlasts_a_server_that_stays_away(
+        self,
+        server: PostgresServer,
+        deletions: Deletions,
+        database: Database,
+        registry: Registry,
+        ids: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """For longer than a batch waits for it."""
+        monkeypatch.setattr(deletion_runner, "RECONNECT_SECONDS", (0.1,))
+        starts: list[asyncio.Future[None]] = []
+
+        async def start_later() -> None:
+            await asyncio.sleep(2)
+            await asyncio.to_thread(server.start)
+
+        def stop() -> None:
+            server.stop(immediately=True)
+            starts.append(asyncio.ensure_future(start_later()))
+
+        after(80, stop, monkeypatch)
+        operation = await deletions.delete(ids)
+        await asyncio.gather(*starts)
+        assert operation.attempt > 1
+        await self.agree(deletions, database, registry, operation, ids)
