@@ -250,9 +250,15 @@ def is_unique_violation(error: IntegrityError) -> bool:
 def is_disconnect(error: BaseException) -> bool:
     """Whether the connection was lost or could not be made, so that a commit under way may or may not have happened."""
     if isinstance(error, DBAPIError):
-        state = getattr(error.orig, "sqlstate", None) or ""
-        return error.connection_invalidated or state.startswith(("08", "57P"))
+        return error.connection_invalidated or _is_outage(error.orig)
+    if isinstance(error, asyncpg.PostgresError):
+        # A server that is starting says so while the connection is made, where SQLAlchemy does not translate.
+        return _is_outage(error)
     return isinstance(error, (TimeoutError, DisconnectionError, *lost_connection_errors))
+
+
+def _is_outage(error: BaseException | None) -> bool:
+    return (getattr(error, "sqlstate", None) or "").startswith(("08", "57P"))
 
 
 async def run_in_transaction(

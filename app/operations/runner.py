@@ -136,7 +136,7 @@ class OperationRunner:
             except Fenced as fenced:
                 log.warning("this worker goes no further", operation_id=operation_id, reason=str(fenced))
                 return
-            except (SQLAlchemyError, OSError) as error:
+            except Exception as error:
                 if pause is None or not is_disconnect(error):
                     raise
                 log.warning("the database is away; trying again", operation_id=operation_id, seconds=pause)
@@ -226,7 +226,7 @@ class OperationRunner:
             await asyncio.sleep(PULSE_SECONDS)
             try:
                 await self._beat(work)
-            except (SQLAlchemyError, OSError) as error:
+            except Exception as error:
                 log.warning("progress could not be noted", operation_id=work.operation.id, error=repr(error))
 
     async def _beat(self, work: Work) -> None:

@@ -29,6 +29,7 @@ GRANTS = "role_grants"
 REMOVED = ("account_classifications", "sync_sessions", "tags", "credentials", GRANTS)
 KEPT: Mapping[str, str] = {
     "audit_events": "what was done in a space must be known after it is gone; entries hold names as text",
+    "operations": "what a user had done in the background stays theirs to read, until it is past its retention",
 }
 
 

@@ -124,6 +124,7 @@ class TestRefusal:
             ({"database_url": "sqlite:////nonexistent/muster.db"}, "the folder /nonexistent of the database"),
             ({"secret_key": "short"}, "MUSTER_SECRET_KEY: key 1 of 1 is not a Fernet key"),
             ({"token_key": "short"}, "the key of MUSTER_TOKEN_KEY must have at least 32 characters"),
+            ({"queue_dashboard": "on"}, "MUSTER_QUEUE_DASHBOARD: there is no queue to show"),
         ],
     )
     def test_settings_that_cannot_be(self, run: Run, tmp_path: Path, settings: dict[str, str], message: str) -> None:

@@ -132,7 +132,7 @@ class TestIds:
         assert "10000" in answer.json()["detail"]
 
     async def test_as_many_as_the_limit(self, client: httpx.AsyncClient) -> None:
-        report = await batch_delete(client, range(1, 10_001))
+        report = await batch_delete(client, range(1, 10_001), background=False)
         assert report["counts"]["missing"] == len(report["items"]) == 10_000
 
     @pytest.mark.parametrize("instance_id", [0, -1, 2**63, 2**64, True, None, 1.5, "one", [1], {}])
@@ -170,7 +170,7 @@ class TestOutcome:
 
     async def test_more_items_than_are_written_at_once(self, client: httpx.AsyncClient, registry: Registry) -> None:
         instance_id = await registry.instance()
-        report = await batch_delete(client, [*range(1_000_001, 1_002_500), instance_id])
+        report = await batch_delete(client, [*range(1_000_001, 1_002_500), instance_id], background=False)
         assert (len(report["items"]), report["counts"]["deleted"]) == (2_500, 1)
 
 
@@ -197,11 +197,18 @@ class TestDryRun:
 
 
 class TestBackground:
-    async def test_is_refused(self, client: httpx.AsyncClient, registry: Registry) -> None:
-        instance_id = await registry.instance()
-        answer = await client.post(URL, json={"instance_ids": [instance_id], "background": True})
-        assert refused(answer) == ["/body/background"]
-        assert (await client.get(f"/api/v1/instances/{instance_id}")).json()["deleted_at"] is None
+    @pytest.mark.parametrize(("count", "background"), [(1, True), (501, "auto")])
+    async def test_starts_an_operation(self, client: httpx.AsyncClient, count: int, background: Any) -> None:
+        ids = list(range(1_000_001, 1_000_001 + count))
+        answer = await client.post(URL, json={"instance_ids": ids, "background": background})
+        operation = answer.json()
+        assert (answer.status_code, operation["kind"], operation["total"]) == (202, "instance_deletion", count)
+        assert answer.headers["Location"].endswith(f"/api/v1/operations/{operation['id']}")
+        assert answer.headers["Retry-After"]
+
+    async def test_500_are_deleted_at_once(self, client: httpx.AsyncClient) -> None:
+        report = await batch_delete(client, range(1_000_001, 1_000_501))
+        assert report["counts"]["missing"] == 500
 
     @pytest.mark.parametrize("background", [False, "auto"])
     async def test_otherwise_the_answer_is_the_report(

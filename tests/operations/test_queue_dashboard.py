@@ -9,14 +9,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 
+from app.access.api_key_format import new_key
 from app.access.permissions import Permission
 from app.config import Settings
 from app.database import Database
 from app.main import create_app
 from app.operations.queue_dashboard import dashboard_queries
-from tests.cli.conftest import run as run  # noqa: PLC0414 - a fixture
 from tests.conftest import client_of
 from tests.factories import Registry
 from tests.operations.queueing import enqueued, jobs
@@ -210,6 +210,16 @@ class TestChangingNothing:
             await queries.driver.execute("DELETE FROM muster_queue.pgqueuer")
         assert len(await jobs(database)) == 1
 
+    async def test_looking_writes_nothing(self, client: httpx.AsyncClient, database: Database, job: int) -> None:
+        """The library by itself would add up what has ended, in every view anew and twice when there are two."""
+        for page in ("", "entrypoints"):
+            assert (await client.get(f"/queue/{page}")).status_code == 200
+        async with database.readers() as session:
+            assert (
+                await session.scalar(text("SELECT count(*) FROM muster_queue.pgqueuer_log WHERE NOT aggregated")) == 1
+            )
+            assert await session.scalar(text("SELECT count(*) FROM muster_queue.pgqueuer_statistics")) == 0
+
 
 @on_postgresql
 class TestPolicy:
@@ -226,12 +236,11 @@ class TestPolicy:
             digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
             assert f"'sha256-{digest}'" in policy
 
-    async def test_nothing_comes_from_elsewhere(self, client: httpx.AsyncClient, job: int) -> None:
-        for page in PAGES:
-            found = re.findall(
-                r'(?:href|src|action|sse-connect|hx-get)="(\w+://[^"]*)"', (await client.get(f"/queue/{page}")).text
-            )
-            assert {httpx.URL(each).host for each in found} == {"muster.test"}
+    @pytest.mark.parametrize("page", PAGES)
+    async def test_nothing_comes_from_elsewhere(self, client: httpx.AsyncClient, job: int, page: str) -> None:
+        text = (await client.get(f"/queue/{page}")).text
+        links = re.findall(r'(?:href|src|action|hx-get|sse-connect)="(\w+://[^"]*)"', text)
+        assert {httpx.URL(link).host for link in links} == {"muster.test"}
 
     async def test_the_other_headers_are_those_of_every_answer(self, client: httpx.AsyncClient) -> None:
         headers = (await client.get("/queue/")).headers
@@ -246,21 +255,25 @@ class TestPolicy:
 
 @on_postgresql
 class TestOutage:
-    async def test_a_database_that_is_away_is_told(self, settings: Settings) -> None:
-        away = settings.model_copy(update={"database_url": f"postgresql+asyncpg://muster@127.0.0.1:{free_port()}/x"})
-        database = Database(Settings.model_validate(away.model_dump()))
-        try:
-            with pytest.raises((SQLAlchemyError, OSError)):
-                await dashboard_queries(database).queue_size()
-        finally:
-            await database.dispose()
+    @pytest.fixture
+    def away(self, settings: Settings) -> Settings:
+        """Of a database that is not there."""
+        url = f"postgresql+asyncpg://muster@127.0.0.1:{free_port()}/muster"
+        return Settings.model_validate(settings.model_dump() | {"database_url": url})
 
-    async def test_a_server_starts_without_it(self, settings: Settings, tmp_path: object) -> None:
-        url = f"postgresql+asyncpg://muster@127.0.0.1:{free_port()}/x"
-        app = create_app(Settings(**{**settings.model_dump(), "database_url": url}))
-        async with app.router.lifespan_context(app), client_of(app) as client:
-            answer = await client.get("/queue/", headers=basic("admin", "mst_" + "0" * 40))
-            assert answer.status_code in (401, 503)
+    async def test_a_page_tells_it(self, app: FastAPI, client: httpx.AsyncClient, away: Settings) -> None:
+        database = Database(away)
+        app.state.pgq_queries = dashboard_queries(database)
+        for page in ("", "jobs", "healthz"):
+            answer = await client.get(f"/queue/{page}")
+            assert (answer.status_code, answer.json()["code"]) == (503, 25010)
+            assert "retry-after" in answer.headers
+        await database.dispose()
+
+    async def test_a_server_starts_all_the_same(self, away: Settings) -> None:
+        app = create_app(away)
+        async with app.router.lifespan_context(app), client_of(app, basic("admin", new_key())) as client:
+            assert (await client.get("/queue/")).status_code == 503
 
 
 class TestOff:

@@ -94,7 +94,7 @@ class TestEmpty:
                 "name": "short-lived",
                 "dry_run": False,
                 "deleted": {},
-                "kept": ["audit_events"],
+                "kept": ["audit_events", "operations"],
                 "blockers": [],
             },
         )
@@ -141,7 +141,8 @@ class TestNotEmpty:
         space_id = await furnished(registry)
         await delete(client, space_id, force=True)
         found = await events(database, space_id)
-        assert [action for action, _ in found] == ["space:archive", *["instance:delete"] * 2, "space:delete"]
+        deletions = [*["instance:delete"] * 2, "instance:batch_delete"]
+        assert [action for action, _ in found] == ["space:archive", *deletions, "space:delete"]
         assert found[1][1]["mode"] == "hard"
         assert found[-1][1]["rows"] == ALL
         assert found[-1][1]["before"].keys() == {"name", "description", "quota_instances", "quota_rows"}
