@@ -63,9 +63,7 @@ class TestCompleteness:
 
     def test_kept_tables_refer_to_no_planned_one(self) -> None:
         planned = {plan.root.name, *(table.name for table in plan.tables())}
-        referred = {
-            key.column.table.name for name in plan.kept for key in Base.metadata.tables[name].foreign_keys
-        }
+        referred = {key.column.table.name for name in plan.kept for key in Base.metadata.tables[name].foreign_keys}
         assert referred & planned == set()
 
 
