@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from asgi_correlation_id import correlation_id
 from sqlalchemy import event, func, select
 
 from app.config import Settings
@@ -168,11 +169,11 @@ class TestRaces:
         both, run = asyncio.Barrier(2), BatchTransactions.run
         waited: set[Any] = set()
 
-        async def together(self: BatchTransactions, batch_id: Any, work: Any) -> Any:
-            if batch_id not in waited:
-                waited.add(batch_id)
+        async def together(self: BatchTransactions, work: Any) -> Any:
+            if (call := correlation_id.get()) not in waited:
+                waited.add(call)
                 await both.wait()
-            return await run(self, batch_id, work)
+            return await run(self, work)
 
         monkeypatch.setattr(BatchTransactions, "run", together)
         files = [csv_of(*(f"{letter}{number},pg,{letter}{number}" for number in range(10))) for letter in "ab"]
