@@ -54,7 +54,9 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 SQLITE_BUSY_TIMEOUT_MILLISECONDS = 10_000
+# Of a connection that writes, and of one that reads, of which there are more; each grows to this.
 SQLITE_CACHE_KIBIBYTES = 64 * 1024
+SQLITE_READER_CACHE_KIBIBYTES = 16 * 1024
 # 32 MiB of log before it is copied back into the file; by default 4 MiB, which a bulk load fills with every chunk.
 SQLITE_CHECKPOINT_PAGES = 8_000
 # How long to wait, when the database is closed, for threads of its connections that have not ended.
@@ -204,7 +206,7 @@ def _sqlite_engine(url: str, settings: Settings, threads: WeakSet[Thread], *, wr
             "journal_mode=WAL",
             "foreign_keys=ON",
             "synchronous=FULL",
-            f"cache_size=-{SQLITE_CACHE_KIBIBYTES}",
+            f"cache_size=-{SQLITE_CACHE_KIBIBYTES if writes else SQLITE_READER_CACHE_KIBIBYTES}",
             "temp_store=MEMORY",
             f"wal_autocheckpoint={SQLITE_CHECKPOINT_PAGES}",
             f"query_only={'OFF' if writes else 'ON'}",
