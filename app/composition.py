@@ -23,7 +23,8 @@ from app.models.operation import OperationKind
 from app.operations.engine import OperationEngine
 from app.operations.local_engine import LocalEngine
 from app.operations.queue_engine import QueueEngine
-from app.operations.runner import OperationHandler, OperationRunner
+from app.operations.runner import OperationRunner
+from app.operations.work import OperationHandler
 
 
 class Services:

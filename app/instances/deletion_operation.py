@@ -31,7 +31,7 @@ from app.instances.deletion_runner import DeletionRunner
 from app.instances.plan_token import PlannedState
 from app.models.audit import AuditOutcome
 from app.operations.records import Item, OperationRecord
-from app.operations.runner import Work
+from app.operations.work import Work
 
 T = TypeVar("T")
 
@@ -87,7 +87,7 @@ def _planned_state(stored: Sequence[Any] | None) -> PlannedState | None:
 
 
 class DeletionOperation:
-    """Deletes over up to `connections` connections at once. See app.operations.runner.OperationHandler."""
+    """Deletes over up to `connections` connections at once. See app.operations.work.OperationHandler."""
 
     good = effective = frozenset({ItemStatus.DELETED.value})
 

@@ -38,7 +38,7 @@ from app.instances.settlement import Decisions, OnExisting, Settlement
 from app.instances.uploads import Uploads
 from app.models.audit import AuditOutcome
 from app.operations.records import OperationRecord
-from app.operations.runner import Work
+from app.operations.work import Work
 from app.planner import looking_up, refresh_statistics
 from app.spaces.service import SpaceService
 
@@ -70,7 +70,7 @@ def request_of(stored: Mapping[str, Any]) -> CreationRequest:
 
 
 class ImportOperation:
-    """See app.operations.runner.OperationHandler."""
+    """See app.operations.work.OperationHandler."""
 
     good = frozenset(status.value for status in _GOOD)
     effective = frozenset({RowStatus.CREATED.value, RowStatus.UPDATED.value})

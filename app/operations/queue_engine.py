@@ -65,7 +65,11 @@ names = _Names(db_schema=SCHEMA, channel=Channel(SCHEMA))
 
 
 def queries_over(driver: Driver) -> Queries:
-    return Queries(driver, QueryBuilderEnvironment(names), QueryQueueBuilder(names), QuerySchedulerBuilder(names))
+    return Queries(driver, *_builders())
+
+
+def _builders() -> tuple[QueryBuilderEnvironment, QueryQueueBuilder, QuerySchedulerBuilder]:
+    return QueryBuilderEnvironment(names), QueryQueueBuilder(names), QuerySchedulerBuilder(names)
 
 
 @dataclass
@@ -173,8 +177,7 @@ class QueueEngine:
 
         answer_seconds = max(MIN_ANSWER_SECONDS, self._heartbeat.total_seconds() / 2)
         connection = QueueConnection(engine, answer_seconds=answer_seconds, restore=release_lost_claims)
-        builders = QueryBuilderEnvironment(names), QueryQueueBuilder(names), QuerySchedulerBuilder(names)
-        queries = _WorkerQueries(connection, *builders, at_once=self._settings.worker_operations)
+        queries = _WorkerQueries(connection, *_builders(), at_once=self._settings.worker_operations)
         manager = QueueManager(queries, Channel(names.channel))
         manager.min_dequeue_poll_interval = timedelta(seconds=BACKLOG_SECONDS)
         manager.entrypoint(ENTRYPOINT, accepts_context=False)(self._handler(run))

@@ -12,17 +12,16 @@ While the database is away, the attempt is begun again after a pause; the items 
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.identities import Identities, Identity
-from app.audit.recorder import AuditEntry, record
+from app.access.identities import Identities
+from app.audit.recorder import record
 from app.background import in_background
 from app.database import Database, is_disconnect, run_in_transaction
 from app.errors import AppError, Forbidden, Unexpected
@@ -31,9 +30,10 @@ from app.models.base import utc_now
 from app.models.operation import OperationKind, OperationState
 from app.operations import ledger_repository, repository
 from app.operations.engine import OperationEngine
-from app.operations.ledger import Fenced, Ledger
+from app.operations.ledger import Fenced
 from app.operations.origin import acting_for
 from app.operations.records import OperationRecord
+from app.operations.work import OperationHandler, Work
 
 log = structlog.get_logger(__name__)
 
@@ -43,47 +43,6 @@ MAX_DEATHS = 3
 STUCK_SECONDS = 5.0
 # A restart of the database takes seconds; an outage of minutes is left to the engine, which has it tried again.
 OUTAGE_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-
-
-class Work:
-    """What a handler is given: the operation as it was taken, the ledger to write items with, and when to stop."""
-
-    def __init__(self, operation: OperationRecord, counts: Mapping[str, int]) -> None:
-        self.operation = operation
-        self.ledger = Ledger(operation.id, operation.attempt)
-        self.counts = Counter(counts)
-        self.is_cancelled = False
-        # Set when the handler is to stop between two items: cancelled, handed over, or taken over by somebody else.
-        self.stop = asyncio.Event()
-        self._noted: Mapping[str, int] = dict(counts)
-
-    def advance(self, statuses: Iterable[str]) -> None:
-        """Tells of items that were committed."""
-        self.counts.update(statuses)
-
-    def unnoted(self) -> Mapping[str, int] | None:
-        """The counts, if they are others than when this was last asked."""
-        if self.counts == self._noted:
-            return None
-        self._noted = dict(self.counts)
-        return self._noted
-
-
-class OperationHandler(Protocol):
-    """How one kind of operation is done. It loads what it needs from the record and calls a service."""
-
-    # Statuses of items that are as they should be, and of these the ones that tell that something was done.
-    good: frozenset[str]
-    effective: frozenset[str]
-
-    async def work(self, work: Work) -> None:
-        """Does what has no item yet, until it is done or `work.stop` is set. Raises Fenced, AppError for what cannot
-        be done at all, and the database's errors."""
-        ...
-
-    def audit_entry(self, operation: OperationRecord, outcome: AuditOutcome) -> AuditEntry:
-        """The batch's own entry; its counts are added."""
-        ...
 
 
 # Tells the owner, in the transaction that ends the operation.
@@ -151,7 +110,7 @@ class OperationRunner:
             if found is None or found.state.is_end or own_attempt not in (None, found.attempt):
                 return None
             counts = await ledger_repository.counts(session, operation_id)
-            values = _taken(found, sum(counts.values()), counts, is_own=own_attempt is not None)
+            values = _taken(found, counts, is_own=own_attempt is not None)
             await repository.change(session, operation_id, values)
             taken = await repository.find(session, operation_id)
             assert taken is not None, "its row is locked"
@@ -199,11 +158,11 @@ class OperationRunner:
             work.stop.set()
         try:
             with acting_for(operation, identity):
-                await self._work(work, identity)
+                await self._work(work)
         finally:
             self._under_way.discard(work)
 
-    async def _work(self, work: Work, identity: Identity) -> None:
+    async def _work(self, work: Work) -> None:
         log.info("an operation begins", kind=work.operation.kind, attempt=work.operation.attempt)
         error: AppError | None = None
         try:
@@ -236,10 +195,7 @@ class OperationRunner:
                 await repository.note_progress(session, operation.id, operation.attempt, sum(counts.values()), counts)
         async with self._database.readers() as session:
             found = await repository.find(session, operation.id)
-        if found is None or found.attempt != operation.attempt:
-            work.stop.set()
-        elif found.cancel_requested:
-            work.is_cancelled = True
+        if found is None or found.attempt != operation.attempt or found.cancel_requested:
             work.stop.set()
 
     async def _finish(self, work: Work, error: AppError | None) -> None:
@@ -264,8 +220,7 @@ class OperationRunner:
             await self._end(session, found, counts, OperationState.CANCELLED, None)
             return
         log.info("an operation is handed over", operation_id=found.id, done=sum(counts.values()))
-        values = {"state": OperationState.QUEUED, "counts": counts, "done": sum(counts.values())}
-        await repository.change(session, found.id, values)
+        await repository.change(session, found.id, {"state": OperationState.QUEUED, **_progress(counts)})
         await self._engine.enqueue(session, found.id)
 
     async def _end(
@@ -278,8 +233,7 @@ class OperationRunner:
     ) -> None:
         values = {
             "state": state,
-            "counts": counts,
-            "done": sum(counts.values()),
+            **_progress(counts),
             "finished_at": utc_now(),
             "error": None if error is None else {"code": error.code, "message": error.detail},
         }
@@ -300,24 +254,28 @@ class OperationRunner:
         return OperationState.PARTIAL if present & handler.effective else OperationState.FAILED
 
 
-def _taken(found: OperationRecord, done: int, counts: Mapping[str, int], *, is_own: bool) -> dict[str, Any]:
+def _progress(counts: Mapping[str, int]) -> dict[str, Any]:
+    return {"counts": counts, "done": sum(counts.values())}
+
+
+def _taken(found: OperationRecord, counts: Mapping[str, int], *, is_own: bool) -> dict[str, Any]:
     """What changes when the operation is taken. It was running: whoever had it ended without a word."""
     now = utc_now()
-    has_died = found.state is OperationState.RUNNING and not is_own
+    progress = _progress(counts)
+    was_running = found.state is OperationState.RUNNING
     deaths = found.deaths
-    if done > found.attempt_done and found.state is OperationState.RUNNING:
+    if was_running and progress["done"] > found.attempt_done:
         deaths = 0
-    elif has_died:
+    elif was_running and not is_own:
         deaths += 1
     return {
         "state": OperationState.RUNNING,
         "attempt": found.attempt + 1,
-        "attempt_done": done,
+        "attempt_done": progress["done"],
         "attempt_started_at": now,
         "started_at": found.started_at or now,
-        "done": done,
-        "counts": counts,
         "deaths": deaths,
+        **progress,
     }
 
 

@@ -18,7 +18,8 @@ from app.models.audit import AuditOutcome
 from app.models.operation import OperationKind, OperationState
 from app.operations.queue_engine import QueueEngine
 from app.operations.records import Item, OperationRecord
-from app.operations.runner import OperationRunner, Work
+from app.operations.runner import OperationRunner
+from app.operations.work import Work
 from tests.factories import Registry
 
 WAIT_SECONDS = 60.0
