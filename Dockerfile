@@ -4,8 +4,8 @@ FROM python:3.11-slim AS build
 WORKDIR /srv/muster
 RUN python -m venv /opt/muster
 ENV PATH=/opt/muster/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY requirements.lock requirements-build.lock ./
-RUN pip install --require-hashes --only-binary :all: --requirement requirements.lock --requirement requirements-build.lock
+COPY requirements-drivers.lock requirements-build.lock ./
+RUN pip install --require-hashes --only-binary :all: --requirement requirements-drivers.lock --requirement requirements-build.lock
 COPY pyproject.toml README.md alembic.ini ./
 COPY app app
 COPY migrations migrations

@@ -50,7 +50,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --python $(BIN)/python --universal --pyt
 
 lock: $(UV_READY) ## write the lock files from pyproject.toml (ARGS=--upgrade takes newer versions)
 	$(COMPILE) pyproject.toml --output-file requirements.lock
-	$(COMPILE) pyproject.toml --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra drivers --constraint requirements.lock --output-file requirements-drivers.lock
+	$(COMPILE) pyproject.toml --extra dev --constraint requirements-drivers.lock --output-file requirements-dev.lock
 	printf 'setuptools\nuv\n' | $(COMPILE) - --output-file requirements-build.lock
 
 $(UV_READY): requirements-build.lock
@@ -78,8 +79,8 @@ define install
 endef
 
 # Where the development packages are already there, serving keeps them.
-$(SERVE_READY): requirements.lock pyproject.toml $(UV_READY)
-	$(call install,$(if $(wildcard $(DEV_READY)),requirements-dev.lock,requirements.lock))
+$(SERVE_READY): requirements-drivers.lock pyproject.toml $(UV_READY)
+	$(call install,$(if $(wildcard $(DEV_READY)),requirements-dev.lock,requirements-drivers.lock))
 	@touch $@
 
 $(DEV_READY): requirements-dev.lock pyproject.toml $(UV_READY)

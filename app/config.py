@@ -84,6 +84,23 @@ class Settings(BaseSettings):
     worker_grace_seconds: float = Field(30.0, gt=0)
     queue_dashboard: Literal["on", "off"] = "off"
 
+    # Of connections to the servers that are registered.
+    allowed_networks: Annotated[str, AfterValidator(each_is_a_network)] = ""
+    denied_networks: Annotated[str, AfterValidator(each_is_a_network)] = ""
+    allow_loopback: Literal["on", "off"] = "off"
+    sync_tls_mode: Literal["disable", "prefer", "require", "verify-full"] = "prefer"
+    tls_ca_dir: Path | None = None
+    sync_connections: int = Field(10, ge=1, le=1000)
+    sync_connections_per_host: int = Field(4, ge=1)
+    sync_seconds: float = Field(60.0, gt=0)
+    sync_connect_seconds: float = Field(10.0, gt=0)
+    sync_tables: int = Field(20, ge=0, le=1000)
+    sync_databases: int = Field(200, ge=1)
+
+    # Of schedules. Every server and worker looks whether something is due; one of them starts it.
+    scheduler: Literal["on", "off"] = "on"
+    scheduler_seconds: float = Field(15.0, gt=0)
+
     audit_seal_seconds: float = Field(5.0, gt=0)
     audit_retention_days: int = Field(730, ge=0)
     operation_retention_days: int = Field(30, ge=0)

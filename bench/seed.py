@@ -17,7 +17,7 @@ WARM_UP_OPERATION_ID, OPERATION_ID = 1_000_000, 1_000_001
 _KEYS_PER_INSTANCE = 100_000
 
 # Per table below an instance: the columns besides instance_id, and their values in terms of i (the instance's id) and
-# n (1 to the number of rows). An instance has at most one row in mysql_cluster_instances, so that stays empty.
+# n (1 to the number of rows). Tables of which an instance has one row at most stay empty.
 _BELOW = {
     "instance_accounts": ("id, username, host, is_superuser, can_login, is_locked, is_present, first_seen_at, last_seen_at",
                           "{key}, 'user-' || n, '', false, true, false, true, CURRENT_TIMESTAMP, CURRENT_TIMESTAMP"),

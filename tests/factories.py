@@ -1,6 +1,6 @@
 """Rows with valid parents, so that a test states only what it checks."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
@@ -16,6 +16,17 @@ from app.models.space import Space
 
 tables = Base.metadata.tables
 _numbers = count(1)
+
+
+# Of these an instance has one row at most: what else such a row needs.
+SINGLE_ROWS: Mapping[str, Mapping[str, Any]] = {
+    "instance_sync_plans": {"policy": "daily", "next_sync_at": datetime(2026, 1, 1, tzinfo=UTC)},
+    "mysql_cluster_instances": {"role": "source"},
+    "postgresql_cluster_instances": {"role": "primary"},
+    "oracle_cluster_instances": {"role": "primary"},
+    "redis_cluster_instances": {"mode": "standalone", "role": "primary"},
+    "mongodb_cluster_instances": {"role": "primary"},
+}
 
 
 class Registry:
@@ -142,7 +153,8 @@ class Registry:
             await self.insert("sync_instance_records", session_id=session, kind="accounts", state="succeeded", **below)
             await self.insert("instance_config_snapshots", settings={}, digest="0" * 64, captured_at=now, **below)
             await self.insert("sqlserver_cluster_instances", group_name=f"group-{number}", role="primary", **below)
-        await self.insert("mysql_cluster_instances", role="standalone", instance_id=instance_id)
+        for table, values in SINGLE_ROWS.items():
+            await self.insert(table, instance_id=instance_id, **values)
 
     async def counts(self) -> dict[str, int]:
         """Rows of every table that the database itself lists, whether or not the metadata knows it."""

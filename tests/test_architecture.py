@@ -24,7 +24,8 @@ _spaces = {*_users, "users", "operations"}
 _named = {*_spaces, "spaces"}
 _instances = {*_named, "tags", "credentials"}
 _known = {*_instances, "instances"}
-_synced = {*_known, "inventory", "capacity", "classifications"}
+_found = {*_known, "inventory"}
+_synced = {*_found, "capacity", "classifications"}
 _process = {"logs", "migration", "middleware", "call_middleware", "garbage"}
 _everything = {*_synced, *_process, "syncs", "databases", "health", "main", "commands"}
 
@@ -43,8 +44,8 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "credentials": _named,
     "instances": _instances,
     "inventory": _known,
-    "capacity": _known,
-    "classifications": _known,
+    "capacity": _found,
+    "classifications": _found,
     "syncs": _synced,
     "databases": _synced,
     "health": {*_foundation, "access", "operations"},

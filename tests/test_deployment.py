@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
+LOCKS = ("requirements.lock", "requirements-drivers.lock", "requirements-dev.lock", "requirements-build.lock")
 
 
 _pin = re.compile(r"^([a-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", re.MULTILINE)
@@ -28,6 +28,12 @@ def project() -> dict[str, Any]:
 
 def missing(requirements: list[str], lock: str) -> list[str]:
     """The requirements that the lock does not hold in a version that they allow."""
+    # An extra of ours stands for what it names.
+    extras = project()["optional-dependencies"]
+    own = [extra for each in map(Requirement, requirements) if each.name == "muster" for extra in each.extras]
+    if own:
+        requirements = [text for text in requirements if Requirement(text).name != "muster"]
+        return missing([*requirements, *(each for extra in own for each in extras[extra])], lock)
     locked = pins(lock)
     parsed = [Requirement(text) for text in requirements]
     return [

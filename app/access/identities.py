@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 
 from app.access import repository
 from app.access.api_key_format import digest
+from app.access.permissions import Permission
 from app.access.tokens import AccessTokens
-from app.caller import Caller, Spaces
+from app.caller import NOWHERE, SERVICE_NAME, Caller, Spaces
 from app.database import Database, run_in_transaction
 
 log = structlog.get_logger(__name__)
@@ -35,6 +36,12 @@ class Identity:
     caller: Caller
     rights: Mapping[str, Spaces]
     expires_at: float | None
+
+
+def service_in(space_id: int | None) -> Identity:
+    """The service itself, working in one space: it may do everything there, and nothing elsewhere."""
+    spaces: Spaces = NOWHERE if space_id is None else frozenset({space_id})
+    return Identity(Caller(None, SERVICE_NAME), dict.fromkeys(map(str, Permission), spaces), None)
 
 
 def _use_until(_: str, identity: Identity, now: float) -> float:

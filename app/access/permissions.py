@@ -42,6 +42,15 @@ class Permission(StrEnum):
     OPERATION_READ_ALL = "operation:read_all"
     OPERATION_CANCEL = "operation:cancel"
     OPERATION_DELETE = "operation:delete"
+    SYNC_RUN = "sync:run"
+    SCHEDULE_READ = "schedule:read"
+    SCHEDULE_CREATE = "schedule:create"
+    SCHEDULE_UPDATE = "schedule:update"
+    SCHEDULE_DELETE = "schedule:delete"
+    CLASSIFICATION_READ = "classification:read"
+    CLASSIFICATION_CREATE = "classification:create"
+    CLASSIFICATION_UPDATE = "classification:update"
+    CLASSIFICATION_DELETE = "classification:delete"
     BACKTEST_DELETE = "backtest:delete"
     MAINTENANCE_READ = "maintenance:read"
     MAINTENANCE_CLEAN = "maintenance:clean"
@@ -81,6 +90,15 @@ DESCRIPTIONS: Mapping[Permission, str] = {
     Permission.OPERATION_READ_ALL: "See everybody's operations",
     Permission.OPERATION_CANCEL: "Cancel, resume and retry operations",
     Permission.OPERATION_DELETE: "Delete operations with their results",
+    Permission.SYNC_RUN: "Connect to servers: test connections, and sync what is known of them",
+    Permission.SCHEDULE_READ: "See schedules of syncs",
+    Permission.SCHEDULE_CREATE: "Make schedules of syncs",
+    Permission.SCHEDULE_UPDATE: "Change, pause and run schedules of syncs",
+    Permission.SCHEDULE_DELETE: "Delete schedules of syncs",
+    Permission.CLASSIFICATION_READ: "See the rules by which accounts are classified, and preview them",
+    Permission.CLASSIFICATION_CREATE: "Make rules by which accounts are classified",
+    Permission.CLASSIFICATION_UPDATE: "Change rules by which accounts are classified",
+    Permission.CLASSIFICATION_DELETE: "Delete rules by which accounts are classified",
     Permission.BACKTEST_DELETE: "Delete backtest tasks with their results",
     Permission.MAINTENANCE_READ: "See rows that were left behind",
     Permission.MAINTENANCE_CLEAN: "Remove rows that were left behind",
@@ -94,6 +112,8 @@ _viewer = frozenset({
     Permission.TAG_READ,
     Permission.SPACE_READ,
     Permission.OPERATION_READ,
+    Permission.SCHEDULE_READ,
+    Permission.CLASSIFICATION_READ,
 })  # fmt: skip
 _operator = _viewer | {
     Permission.INSTANCE_CREATE,
@@ -109,6 +129,13 @@ _operator = _viewer | {
     Permission.MEMBER_READ,
     Permission.OPERATION_CANCEL,
     Permission.OPERATION_DELETE,
+    Permission.SYNC_RUN,
+    Permission.SCHEDULE_CREATE,
+    Permission.SCHEDULE_UPDATE,
+    Permission.SCHEDULE_DELETE,
+    Permission.CLASSIFICATION_CREATE,
+    Permission.CLASSIFICATION_UPDATE,
+    Permission.CLASSIFICATION_DELETE,
 }
 # They cannot be edited. An operator does the daily work, without deletion for good and without other people's rights.
 BUILT_IN_ROLES: Mapping[str, frozenset[Permission]] = {

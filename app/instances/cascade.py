@@ -193,12 +193,17 @@ plan = InstanceCascadeDeletionPlan(
         _step("instance_size_stats"),
         _step("instance_size_aggregations"),
         _step("sync_instance_records"),
+        _step("instance_sync_plans"),
         _step("instance_config_snapshots"),
         _step("instance_tags"),
     ),
     groups=(
         StepGroup(DatabaseType.MYSQL, (_step("mysql_cluster_instances"),)),
+        StepGroup(DatabaseType.POSTGRESQL, (_step("postgresql_cluster_instances"),)),
         StepGroup(DatabaseType.SQLSERVER, (_step("sqlserver_cluster_instances"),)),
+        StepGroup(DatabaseType.ORACLE, (_step("oracle_cluster_instances"),)),
+        StepGroup(DatabaseType.REDIS, (_step("redis_cluster_instances"),)),
+        StepGroup(DatabaseType.MONGODB, (_step("mongodb_cluster_instances"),)),
     ),
     blockers=(
         Blocker(

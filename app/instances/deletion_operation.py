@@ -30,6 +30,7 @@ from app.instances.deletion_report import DeletionOutcome, ItemStatus
 from app.instances.deletion_runner import DeletionRunner
 from app.instances.plan_token import PlannedState
 from app.models.audit import AuditOutcome
+from app.models.operation import OperationState
 from app.operations.records import Item, OperationRecord
 from app.operations.work import Work
 
@@ -110,6 +111,9 @@ class DeletionOperation:
             if len(forgotten) == len(left):
                 raise DatabaseUnavailable("the database forgets deletions that it has answered; resume to try again")
             left = forgotten
+
+    async def ended(self, session: AsyncSession, operation: OperationRecord, state: OperationState) -> None:
+        """Nothing else ends with it."""
 
     def audit_entry(self, operation: OperationRecord, outcome: AuditOutcome) -> AuditEntry:
         return AuditEntry(

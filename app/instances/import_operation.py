@@ -37,6 +37,7 @@ from app.instances.row_ledger import OperationRows
 from app.instances.settlement import Decisions, OnExisting, Settlement
 from app.instances.uploads import Uploads
 from app.models.audit import AuditOutcome
+from app.models.operation import OperationState
 from app.operations.records import OperationRecord
 from app.operations.work import Work
 from app.planner import looking_up, refresh_statistics
@@ -102,6 +103,9 @@ class ImportOperation:
             await self._write_at_once(work, judged, request)
         else:
             await self._write_in_chunks(work, judged, request)
+
+    async def ended(self, session: AsyncSession, operation: OperationRecord, state: OperationState) -> None:
+        """Nothing else ends with it."""
 
     def audit_entry(self, operation: OperationRecord, outcome: AuditOutcome) -> AuditEntry:
         return audit_entry(operation.space_id, operation.batch_id, outcome)

@@ -9,6 +9,8 @@ from app.users.notification_service import NotificationService
 _subject = {
     OperationKind.INSTANCE_IMPORT: "The import",
     OperationKind.INSTANCE_DELETION: "The deletion",
+    OperationKind.INSTANCE_SYNC: "The sync",
+    OperationKind.CONNECTION_TEST: "The connection test",
 }
 _ending = {
     OperationState.SUCCEEDED: "is complete",
@@ -19,7 +21,9 @@ _ending = {
 
 
 async def tell_owner(session: AsyncSession, operation: OperationRecord) -> None:
-    """To be called in the transaction that ends the operation."""
+    """To be called in the transaction that ends the operation. The service's own operations tell nobody."""
+    if operation.user_id is None:
+        return
     filename = operation.request.get("filename")
     subject = _subject[operation.kind] + (f" of {filename}" if filename else "")
     counts = ", ".join(f"{count:,} {status}" for status, count in sorted(operation.counts.items()))

@@ -36,6 +36,16 @@ class SyncPolicy(StrEnum):
 _not_deleted = text("deleted_at IS NULL")
 
 
+class TlsMode(StrEnum):
+    """As libpq's sslmode names them. `prefer` takes TLS where the server has it, `require` checks no certificate,
+    `verify-full` checks the certificate and that it is the host's."""
+
+    DISABLE = "disable"
+    PREFER = "prefer"
+    REQUIRE = "require"
+    VERIFY_FULL = "verify-full"
+
+
 class Instance(OwnedBySpace, Traced, Timestamped, Base):
     """A registered server.
 
@@ -84,6 +94,8 @@ class Instance(OwnedBySpace, Traced, Timestamped, Base):
     sync_policy: Mapped[SyncPolicy] = mapped_column(enum_column(SyncPolicy), server_default=SyncPolicy.OFF)
     is_active: Mapped[bool] = mapped_column(default=True, server_default=true())
     deletion_protection: Mapped[bool] = mapped_column(default=False, server_default=false())
+    tls_mode: Mapped[TlsMode | None] = mapped_column(enum_column(TlsMode), doc="Null: MUSTER_SYNC_TLS_MODE")
+    tls_ca_file: Mapped[str | None] = mapped_column(String(255), doc="A file's name in MUSTER_TLS_CA_DIR")
     version: Mapped[str | None] = mapped_column(String(100), doc="The server's own version, as last seen")
     last_connected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

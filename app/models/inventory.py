@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, String, Text, UniqueConstraint, false, true
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base, Id, Json, Name, Timestamped, UtcDateTime, enum_column, utc_now
+from app.models.base import Base, Id, Json, Name, OwnedBySpace, Timestamped, UtcDateTime, enum_column, utc_now
 
 
 def _instance_id(*, index: bool = False) -> Mapped[int]:
@@ -67,20 +67,34 @@ class AccountPermission(Base):
     captured_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
-class AccountClassification(Timestamped, Base):
+class AccountClassification(OwnedBySpace, Timestamped, Base):
     """A rule that puts accounts into a class, such as "can read every table"."""
 
     __tablename__ = "account_classifications"
     __table_args__ = (UniqueConstraint("space_id", "name"), {"sqlite_autoincrement": True})
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
-    space_id: Mapped[int] = mapped_column(ForeignKey("spaces.id", ondelete="RESTRICT"))
     name: Mapped[str] = mapped_column(Name)
     description: Mapped[str | None] = mapped_column(String(500))
     rule: Mapped[dict[str, Any]] = mapped_column(Json)
     rule_version: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
     priority: Mapped[int] = mapped_column(Integer, default=100, server_default="100", doc="Lower is looked at first")
     is_enabled: Mapped[bool] = mapped_column(default=True, server_default=true())
+    revision: Mapped[int] = mapped_column(Integer, default=1, server_default="1")
+
+
+class AccountClassificationVersion(OwnedBySpace, Base):
+    """A rule as it was from `created_at` until the next version; assignments name the version that matched."""
+
+    __tablename__ = "account_classification_versions"
+    __table_args__ = (Index("ix_account_classification_versions_space_id", "space_id"),)
+
+    classification_id: Mapped[int] = mapped_column(
+        ForeignKey("account_classifications.id", ondelete="CASCADE"), primary_key=True
+    )
+    rule_version: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    rule: Mapped[dict[str, Any]] = mapped_column(Json)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
 
 
 class AccountClassificationAssignment(Base):
@@ -188,4 +202,79 @@ class SqlserverClusterInstance(Base):
     failover_mode: Mapped[str | None] = mapped_column(String(32), doc="automatic or manual")
     synchronization_health: Mapped[str | None] = mapped_column(String(32))
     listener: Mapped[str | None] = mapped_column(String(255), doc="DNS name of the group's listener")
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class PostgresqlClusterInstance(Base):
+    """A PostgreSQL server's place in streaming replication."""
+
+    __tablename__ = "postgresql_cluster_instances"
+    __table_args__ = (UniqueConstraint("instance_id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    instance_id: Mapped[int] = _instance_id()
+    system_identifier: Mapped[str | None] = mapped_column(String(32), doc="pg_control_system(); one for a cluster")
+    role: Mapped[str] = mapped_column(String(32), doc="primary or standby")
+    timeline: Mapped[int | None] = mapped_column(Integer)
+    source_host: Mapped[str | None] = mapped_column(String(255), doc="pg_stat_wal_receiver.sender_host")
+    source_port: Mapped[int | None] = mapped_column(Integer)
+    replication_state: Mapped[str | None] = mapped_column(String(64), doc="pg_stat_wal_receiver.status")
+    lag_seconds: Mapped[int | None] = mapped_column(BigInteger, doc="Since the last replayed transaction; of a standby")
+    replica_count: Mapped[int | None] = mapped_column(Integer, doc="Rows of pg_stat_replication, where it may be read")
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class RedisClusterInstance(Base):
+    """A Redis server's place in replication, or in a Redis Cluster."""
+
+    __tablename__ = "redis_cluster_instances"
+    __table_args__ = (UniqueConstraint("instance_id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    instance_id: Mapped[int] = _instance_id()
+    mode: Mapped[str] = mapped_column(String(32), doc="INFO redis_mode: standalone, sentinel or cluster")
+    role: Mapped[str] = mapped_column(String(32), doc="primary or replica")
+    node_id: Mapped[str | None] = mapped_column(String(40), doc="CLUSTER MYID")
+    replication_id: Mapped[str | None] = mapped_column(String(40), doc="INFO master_replid; shared by replicas")
+    source_host: Mapped[str | None] = mapped_column(String(255))
+    source_port: Mapped[int | None] = mapped_column(Integer)
+    replication_state: Mapped[str | None] = mapped_column(String(64), doc="INFO master_link_status")
+    lag_seconds: Mapped[int | None] = mapped_column(BigInteger, doc="INFO master_last_io_seconds_ago")
+    replica_count: Mapped[int | None] = mapped_column(Integer, doc="INFO connected_slaves")
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class MongodbClusterInstance(Base):
+    """A MongoDB server's place in a replica set or a sharded cluster."""
+
+    __tablename__ = "mongodb_cluster_instances"
+    __table_args__ = (UniqueConstraint("instance_id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    instance_id: Mapped[int] = _instance_id()
+    replica_set_name: Mapped[str | None] = mapped_column(String(128), doc="hello.setName")
+    role: Mapped[str] = mapped_column(String(32), doc="primary, secondary, arbiter, mongos or standalone")
+    member_name: Mapped[str | None] = mapped_column(String(255), doc="hello.me")
+    source_host: Mapped[str | None] = mapped_column(String(255), doc="hello.primary, without its port")
+    source_port: Mapped[int | None] = mapped_column(Integer)
+    replication_state: Mapped[str | None] = mapped_column(String(64), doc="replSetGetStatus stateStr")
+    lag_seconds: Mapped[int | None] = mapped_column(BigInteger, doc="Behind the primary's optime")
+    seen_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)
+
+
+class OracleClusterInstance(Base):
+    """An Oracle database's place in Data Guard, and which instance of a RAC answered."""
+
+    __tablename__ = "oracle_cluster_instances"
+    __table_args__ = (UniqueConstraint("instance_id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(Id, primary_key=True)
+    instance_id: Mapped[int] = _instance_id()
+    database_unique_name: Mapped[str | None] = mapped_column(String(128), doc="v$database.db_unique_name")
+    role: Mapped[str] = mapped_column(String(32), doc="v$database.database_role in lower case: primary, …")
+    open_mode: Mapped[str | None] = mapped_column(String(32), doc="v$database.open_mode")
+    protection_mode: Mapped[str | None] = mapped_column(String(32), doc="v$database.protection_mode")
+    instance_name: Mapped[str | None] = mapped_column(String(128), doc="v$instance.instance_name")
+    instance_number: Mapped[int | None] = mapped_column(Integer, doc="v$instance.instance_number; above 1 in a RAC")
+    lag_seconds: Mapped[int | None] = mapped_column(BigInteger, doc="v$dataguard_stats apply lag")
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

@@ -14,6 +14,8 @@ from app.models.base import Base, Id, Json, Name, Timestamped, UtcDateTime, enum
 class OperationKind(StrEnum):
     INSTANCE_IMPORT = "instance_import"
     INSTANCE_DELETION = "instance_deletion"
+    INSTANCE_SYNC = "instance_sync"
+    CONNECTION_TEST = "connection_test"
 
     @property
     def needs_upload(self) -> bool:
@@ -50,7 +52,9 @@ class Operation(Timestamped, Base):
 
     id: Mapped[int] = mapped_column(Id, primary_key=True)
     kind: Mapped[OperationKind] = mapped_column(enum_column(OperationKind))
-    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), doc="The owner")
+    user_id: Mapped[int | None] = mapped_column(
+        ForeignKey("users.id", ondelete="CASCADE"), doc="The owner; null: the service, for what a schedule asks for"
+    )
     space_id: Mapped[int | None] = mapped_column(Id, doc="The one that it works in, if it is one; no foreign key")
     state: Mapped[OperationState] = mapped_column(enum_column(OperationState), default=OperationState.QUEUED)
     request: Mapped[dict[str, Any]] = mapped_column(Json, doc="What was asked for, as the kind's handler reads it")

@@ -35,7 +35,8 @@ class OperationPlan:
 class OperationRecord:
     id: int
     kind: OperationKind
-    user_id: int
+    # None: the service itself, for what a schedule asks for.
+    user_id: int | None
     space_id: int | None
     state: OperationState
     request: Mapping[str, Any]

@@ -36,7 +36,7 @@ class Visible:
         return statement.where(or_(own, operations.c.space_id.in_(self._spaces)) if self._spaces else own)
 
 
-async def create(session: AsyncSession, user_id: int, plan: OperationPlan, origin: Mapping[str, Any]) -> int:
+async def create(session: AsyncSession, user_id: int | None, plan: OperationPlan, origin: Mapping[str, Any]) -> int:
     statement = insert(operations).values(
         user_id=user_id,
         kind=plan.kind,

@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.access.identities import Identities
+from app.access.identities import Identities, Identity, service_in
 from app.audit.recorder import record
 from app.background import in_background
 from app.database import Database, is_disconnect, run_in_transaction
@@ -149,7 +149,7 @@ class OperationRunner:
 
     async def _carry_through(self, work: Work) -> None:
         operation = work.operation
-        identity = await self._identities.of_owner(operation.user_id, operation.origin["permissions"])
+        identity = await self._identity_of(operation)
         if identity is None:
             await self._finish(work, Forbidden("its owner is disabled"))
             return
@@ -161,6 +161,11 @@ class OperationRunner:
                 await self._work(work)
         finally:
             self._under_way.discard(work)
+
+    async def _identity_of(self, operation: OperationRecord) -> Identity | None:
+        if operation.user_id is None:
+            return service_in(operation.space_id)
+        return await self._identities.of_owner(operation.user_id, operation.origin["permissions"])
 
     async def _work(self, work: Work) -> None:
         log.info("an operation begins", kind=work.operation.kind, attempt=work.operation.attempt)
@@ -238,6 +243,7 @@ class OperationRunner:
             "error": None if error is None else {"code": error.code, "message": error.detail},
         }
         await repository.change(session, operation.id, values)
+        await self._handlers[operation.kind].ended(session, operation, state)
         entry = self._handlers[operation.kind].audit_entry(operation, _audit_outcome[state])
         await record(session, entry._replace(changes={**(entry.changes or {}), "counts": dict(counts)}))
         ended = await repository.find(session, operation.id)

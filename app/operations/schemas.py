@@ -45,6 +45,30 @@ class DeletionAsked(BaseModel):
         )
 
 
+class SyncAsked(BaseModel):
+    """What a sync was asked to do."""
+
+    kinds: list[str]
+    instances: int = Field(description="How many instances were chosen")
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> Self:
+        return cls(kinds=request["kinds"], instances=len(request["instance_ids"]))
+
+
+class ConnectionTestAsked(BaseModel):
+    """What a test of connections was asked to do."""
+
+    instances: int = Field(description="How many ids were given")
+
+    @classmethod
+    def of(cls, request: Mapping[str, Any]) -> Self:
+        return cls(instances=len(request["instance_ids"]))
+
+
+Asked = ImportAsked | DeletionAsked | SyncAsked | ConnectionTestAsked
+
+
 class Operation(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
@@ -91,8 +115,9 @@ class Operation(BaseModel):
     cancel_requested: bool
     error: OperationError | None = Field(description="Why it could not be gone on with")
     space_id: int | None = Field(description="The one that it works in; null where it works in several")
-    request: ImportAsked | DeletionAsked
-    created_by: int = Field(description="The user whose it is")
+    request: Asked
+    sync_session_id: int | MISSING = Field(MISSING, description="Of a sync: where its records are")
+    created_by: int | None = Field(description="The user whose it is; null for what a schedule started")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -113,6 +138,7 @@ class Operation(BaseModel):
             error=None if record.error is None else OperationError.model_validate(record.error),
             space_id=record.space_id,
             request=_asked(record),
+            sync_session_id=record.request.get("sync_session_id", MISSING),
             created_by=record.user_id,
             created_at=record.created_at,
             started_at=record.started_at,
@@ -135,6 +161,27 @@ class ItemBlocker(BaseModel):
     count: int | MISSING | None = MISSING
 
 
+class ServerError(BaseModel):
+    """Why a server could not be connected to or asked, or was not."""
+
+    kind: str = Field(description="Such as `refused`, `timed_out`, `sign_in_refused`, `permission_missing`, `disabled`")
+    message: str = Field(description="What the server or the system said")
+    hint: str = Field(description="What to look at")
+    server_code: str | None = Field(description="SQLSTATE or the server's error number")
+
+
+class SyncedKind(BaseModel):
+    """What a sync of one kind did: counts of accounts, databases or settings, or why there are none."""
+
+    found: int | MISSING = MISSING
+    created: int | MISSING = MISSING
+    updated: int | MISSING = MISSING
+    removed: int | MISSING = MISSING
+    unchanged: int | MISSING = MISSING
+    milliseconds: int | None
+    error: ServerError | MISSING = MISSING
+
+
 class OperationItem(BaseModel):
     """What became of one row or id. The instance that it names may be gone."""
 
@@ -146,8 +193,10 @@ class OperationItem(BaseModel):
     errors: list[ItemProblem] | MISSING = Field(MISSING, description="Of an import's row that is not as it should be")
     blockers: list[ItemBlocker] | MISSING = Field(MISSING, description="What keeps an instance from being deleted")
     rows_deleted: dict[str, int] | MISSING = Field(MISSING, description="By table, what went with the instance")
-    error: OperationError | MISSING = Field(MISSING, description="Why it failed")
+    error: OperationError | ServerError | MISSING = Field(MISSING, description="Why it failed")
     retryable: bool | MISSING = Field(MISSING, description="Whether another try can help")
+    kinds: dict[str, SyncedKind] | MISSING = Field(MISSING, description="Of a sync: accounts, capacity, settings")
+    unreachable_since: datetime | MISSING = Field(MISSING, description="Since when nobody reaches the server")
 
     @classmethod
     def of(cls, item: Item, kind: OperationKind) -> Self:
@@ -168,13 +217,17 @@ def accepted(operation: OperationRecord, request: Request) -> Response:
     return Response(body, status.HTTP_202_ACCEPTED, headers, "application/json")
 
 
-def _asked(record: OperationRecord) -> ImportAsked | DeletionAsked:
+def _asked(record: OperationRecord) -> Asked:
     """Without the long lists of ids."""
     match record.kind:
         case OperationKind.INSTANCE_IMPORT:
             return ImportAsked.model_validate(record.request)
         case OperationKind.INSTANCE_DELETION:
             return DeletionAsked.of(record.request)
+        case OperationKind.INSTANCE_SYNC:
+            return SyncAsked.of(record.request)
+        case OperationKind.CONNECTION_TEST:
+            return ConnectionTestAsked.of(record.request)
 
 
 def _rounded(number: float | None) -> float | None:

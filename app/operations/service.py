@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.permissions import Permission
 from app.audit.recorder import AuditEntry, record
-from app.caller import NOWHERE, common, current_call, signed_in_user_id
+from app.caller import NOWHERE, common, current_call, current_user_id, signed_in_user_id
 from app.errors import Conflict, NotFound
 from app.models.base import utc_now
 from app.models.operation import OperationState
@@ -19,7 +19,7 @@ from app.pagination import PageRequest, Position
 from app.preconditions import require_match
 
 # What a worker has tried and may try again. (What is invalid or blocked would be so again.)
-RETRIED_STATUSES = ("failed",)
+RETRIED_STATUSES = ("failed", "partial")
 
 
 class OperationService:
@@ -30,8 +30,9 @@ class OperationService:
         self._engine = engine
 
     async def start(self, plan: OperationPlan) -> OperationRecord:
-        """The operation, which a worker begins once the transaction has committed."""
-        operation_id = await repository.create(self._session, signed_in_user_id(), plan, origin_of_call())
+        """The operation, which a worker begins once the transaction has committed; the caller's, or the service's own
+        where nobody calls."""
+        operation_id = await repository.create(self._session, current_user_id(), plan, origin_of_call())
         await self._engine.enqueue(self._session, operation_id)
         operation = await self.get(operation_id)
         await self._record("operation:create", operation)

@@ -5,8 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.audit.recorder import AuditEntry
 from app.models.audit import AuditOutcome
+from app.models.operation import OperationState
 from app.operations.ledger import Ledger
 from app.operations.records import OperationRecord
 
@@ -44,6 +47,10 @@ class OperationHandler(Protocol):
     async def work(self, work: Work) -> None:
         """Does what has no item yet, until it is done or `work.stop` is set. Raises Fenced, AppError for what cannot
         be done at all, and the database's errors."""
+        ...
+
+    async def ended(self, session: AsyncSession, operation: OperationRecord, state: OperationState) -> None:
+        """Whatever else of this kind ends with the operation, in the transaction that ends it."""
         ...
 
     def audit_entry(self, operation: OperationRecord, outcome: AuditOutcome) -> AuditEntry:

@@ -26,7 +26,15 @@ INSTANCES = "instances"
 # Who holds a role in a space is nothing that is in it: it goes with the space unasked.
 GRANTS = "role_grants"
 # In this order: what refers to another comes first. Their rows below instances have gone with these.
-REMOVED = ("account_classifications", "sync_sessions", "tags", "credentials", GRANTS)
+REMOVED = (
+    "account_classification_versions",
+    "account_classifications",
+    "schedules",
+    "sync_sessions",
+    "tags",
+    "credentials",
+    GRANTS,
+)
 KEPT: Mapping[str, str] = {
     "audit_events": "what was done in a space must be known after it is gone; entries hold names as text",
     "operations": "what a user had done in the background stays theirs to read, until it is past its retention",

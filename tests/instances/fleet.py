@@ -12,8 +12,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.database import Database
 from app.instances.cascade import plan
 from app.models import Base
+from tests.factories import SINGLE_ROWS
 
 BELOW = tuple(table.name for table in plan.tables())
+ONE_AT_MOST = dict.fromkeys(SINGLE_ROWS, 1)
 # Every table below an instance gets as many.
 Rows = Mapping[str, int]
 _tables = Base.metadata.tables
@@ -24,7 +26,7 @@ _DAY = date(2026, 1, 1)
 async def fleet(database: Database, rows: Sequence[Rows | int]) -> list[int]:
     """An instance for each item, with that many rows in every table below (or in the tables named); their ids.
 
-    `mysql_cluster_instances` takes one row at most. Permissions need accounts and assignments need permissions: there
+    The tables in `SINGLE_ROWS` take one row at most. Permissions need accounts and assignments need permissions: there
     are never more of them.
     """
     async with database.engine.begin() as connection:
@@ -109,11 +111,9 @@ async def _fill(connection: AsyncConnection, space_id: int, rows_by_id: Mapping[
     await simple("instance_size_stats", collected_on=_DAY, total_bytes=1, database_count=1)
     await simple("instance_size_aggregations", **period)
     await simple("instance_config_snapshots", settings={}, digest="0")
-    await _inserted(
-        connection,
-        "mysql_cluster_instances",
-        [{"instance_id": key, "role": "source"} for key, number in below("mysql_cluster_instances") if number == 0],
-    )
+    for table, values in SINGLE_ROWS.items():
+        rows = [{"instance_id": key, **values} for key, number in below(table) if number == 0]
+        await _inserted(connection, table, rows)
     await simple("sqlserver_cluster_instances", group_name="g-{}", role="primary")
 
 

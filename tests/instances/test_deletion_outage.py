@@ -24,12 +24,12 @@ from app.models.operation import OperationState
 from app.operations.records import OperationRecord
 from tests.conftest import execute_on, migrate
 from tests.factories import Registry
-from tests.instances.fleet import BELOW, batch_delete, events, fleet, statuses
+from tests.instances.fleet import BELOW, ONE_AT_MOST, batch_delete, events, fleet, statuses
 from tests.instances.operating import Deletions
 from tests.postgres_server import PostgresServer
 
 INSTANCES = 200
-ROWS_BELOW = dict.fromkeys(BELOW, 2) | {"mysql_cluster_instances": 1}
+ROWS_BELOW = dict.fromkeys(BELOW, 2) | ONE_AT_MOST
 Crash = Callable[[], None]
 
 

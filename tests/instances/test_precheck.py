@@ -19,6 +19,7 @@ from tests.conftest import client_of
 from tests.factories import Registry
 from tests.instances.fleet import (
     BELOW,
+    ONE_AT_MOST,
     batch_delete,
     catalogue,
     contents,
@@ -51,7 +52,7 @@ class TestPrecheck:
         first, second = await fleet(database, [3, 1])
         found = await precheck(client, [first, second])
         ones = dict.fromkeys(BELOW, 1)
-        threes = dict.fromkeys(BELOW, 3) | {"mysql_cluster_instances": 1}
+        threes = dict.fromkeys(BELOW, 3) | ONE_AT_MOST
         assert [item["rows"] for item in found["items"]] == [threes, ones]
         assert found["rows"] == {name: threes[name] + 1 for name in BELOW}
 

@@ -27,7 +27,11 @@ async def furnished(registry: Registry, instances: int = 2, **values: Any) -> in
     credential = await registry.credential(space_id=space_id)
     tag = await registry.tag(space_id=space_id)
     await registry.user(role="operator", space_id=space_id)
-    await registry.insert("account_classifications", space_id=space_id, name="class", rule={"all": []})
+    classification = await registry.insert("account_classifications", space_id=space_id, name="class", rule={"all": []})
+    version = {"classification_id": classification, "rule_version": 1, "rule": {"all": []}}
+    await registry.insert("account_classification_versions", space_id=space_id, **version)
+    schedule = {"name": "nightly", "cron": "0 3 * * *", "timezone": "UTC", "kinds": ["accounts"], "filter": {}}
+    await registry.insert("schedules", space_id=space_id, **schedule)
     session = {"space_id": space_id, "kinds": ["accounts"], "trigger": "manual", "state": "succeeded"}
     session_id = await registry.insert("sync_sessions", **session)
     for number in range(instances):
@@ -47,7 +51,9 @@ ALL = {
     "sync_instance_records": 2,
     "tags": 1,
     "credentials": 1,
+    "account_classification_versions": 1,
     "account_classifications": 1,
+    "schedules": 1,
     "sync_sessions": 1,
     "role_grants": 1,
 }
@@ -117,7 +123,15 @@ class TestNotEmpty:
         answer = await delete(client, space_id)
         assert problem(answer) == (409, 25018)
         blockers = {each["table"]: each["count"] for each in answer.json()["blockers"]}
-        tables = ("instances", "account_classifications", "sync_sessions", "tags", "credentials")
+        tables = (
+            "instances",
+            "account_classification_versions",
+            "account_classifications",
+            "schedules",
+            "sync_sessions",
+            "tags",
+            "credentials",
+        )
         assert blockers == {name: ALL[name] for name in tables}
         assert {each["code"] for each in answer.json()["blockers"]} == {"not_empty"}
         assert await rows_of(database, space_id) == before
