@@ -106,6 +106,8 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         rate_limits="off",
         # No sealer beside the tests; those that need one say so.
         audit_seal_seconds=3600,
+        # Nothing begins by itself; those that are about it have it look.
+        scheduler="off",
     )
 
 

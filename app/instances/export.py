@@ -26,6 +26,8 @@ PIECE_ROWS = 200
 FURTHER_COLUMNS = (
     "id",
     "space_id",
+    "tls_mode",
+    "tls_ca_file",
     "version",
     "last_connected_at",
     "deleted_at",

@@ -18,6 +18,7 @@ MAX_NAME_CHARACTERS = 100
 MAX_HOST_CHARACTERS = 255
 MAX_DATABASE_NAME_CHARACTERS = 64
 MAX_DESCRIPTION_CHARACTERS = 500
+MAX_FILE_NAME_CHARACTERS = 255
 MIN_PORT, MAX_PORT = 1, 65535
 
 DEFAULT_PORT_BY_TYPE = {
@@ -115,6 +116,14 @@ def database_name(text: str) -> str | None:
 
 def description(text: str) -> str | None:
     text = several_lines("description", at_most("description", text.strip(), MAX_DESCRIPTION_CHARACTERS))
+    return text or None
+
+
+def tls_ca_file(text: str) -> str | None:
+    """The plain name of a file; whether it is there is known when the server is connected to."""
+    text = one_line("tls_ca_file", at_most("tls_ca_file", text.strip(), MAX_FILE_NAME_CHARACTERS))
+    if text.startswith(".") or "/" in text or "\\" in text:
+        raise FieldError("invalid_format", f"tls_ca_file must be the plain name of a file, not {shown(text)}")
     return text or None
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from app.instances.fields import endpoint_key
-from app.models.instance import DatabaseType, Environment, SyncPolicy
+from app.models.instance import DatabaseType, Environment, SyncPolicy, TlsMode
 
 
 class InstanceStatus(StrEnum):
@@ -55,6 +55,8 @@ class InstanceRecord(NamedTuple):
     sync_policy: str
     is_active: bool
     deletion_protection: bool
+    tls_mode: str | None
+    tls_ca_file: str | None
     version: str | None
     last_connected_at: datetime | None
     deleted_at: datetime | None
@@ -93,6 +95,9 @@ class InstanceFields:
     sync_policy: SyncPolicy = SyncPolicy.OFF
     is_active: bool = True
     deletion_protection: bool = False
+    # None is the configured mode, and the system's own authorities.
+    tls_mode: TlsMode | None = None
+    tls_ca_file: str | None = None
 
     @classmethod
     def of(cls, record: InstanceRecord) -> "InstanceFields":
@@ -101,6 +106,7 @@ class InstanceFields:
             "db_type": DatabaseType(record.db_type),
             "environment": Environment(record.environment),
             "sync_policy": SyncPolicy(record.sync_policy),
+            "tls_mode": None if record.tls_mode is None else TlsMode(record.tls_mode),
         }
         return cls(**values | enumerated | {"tags": tuple(record.tags)})
 

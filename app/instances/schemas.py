@@ -9,7 +9,7 @@ from pydantic import MISSING, AfterValidator, BaseModel, BeforeValidator, Config
 from app.fields import ResourceId
 from app.instances import fields
 from app.instances.records import InstanceFields, InstanceStatus
-from app.models.instance import DatabaseType, Environment, SyncPolicy
+from app.models.instance import DatabaseType, Environment, SyncPolicy, TlsMode
 
 # Each rule takes text. What is neither text nor null is left to pydantic, which refuses or accepts it by its type;
 # null, where a field has a default, is the empty text, which stands for the default.
@@ -50,6 +50,10 @@ def _database_name(value: str | None) -> str | None:
 
 def _description(value: str | None) -> str | None:
     return fields.description(value or "")
+
+
+def _tls_ca_file(value: str | None) -> str | None:
+    return fields.tls_ca_file(value or "")
 
 
 Name = Annotated[
@@ -108,6 +112,16 @@ DeletionProtection = Annotated[
 ]
 
 
+TlsModeField = Annotated[
+    TlsMode | None, Field(description="How the server is connected to; null stands for MUSTER_SYNC_TLS_MODE")
+]
+TlsCaFile = Annotated[
+    str | None,
+    AfterValidator(_tls_ca_file),
+    Field(description="A file in MUSTER_TLS_CA_DIR; null stands for the system's own authorities"),
+]
+
+
 class InstanceCreation(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
@@ -141,6 +155,8 @@ class InstanceCreation(BaseModel):
     sync_policy: SyncPolicyField = SyncPolicy.OFF
     is_active: IsActive = True
     deletion_protection: DeletionProtection = False
+    tls_mode: TlsModeField = None
+    tls_ca_file: TlsCaFile = None
 
     def fields(self) -> InstanceFields:
         return InstanceFields(**_with_port(self.model_dump(exclude={"space_id"}), self.db_type))
@@ -166,6 +182,8 @@ class InstanceChange(BaseModel):
     sync_policy: SyncPolicyField | MISSING = MISSING
     is_active: IsActive | MISSING = MISSING
     deletion_protection: DeletionProtection | MISSING = MISSING
+    tls_mode: TlsModeField | MISSING = MISSING
+    tls_ca_file: TlsCaFile | MISSING = MISSING
 
     def applied_to(self, present: InstanceFields) -> InstanceFields:
         """The present fields with those that were sent. The port stays when only the type changes."""
@@ -197,6 +215,8 @@ class Instance(BaseModel):
     sync_policy: SyncPolicy
     is_active: bool
     deletion_protection: bool
+    tls_mode: TlsMode | None
+    tls_ca_file: str | None
     version: str | None = Field(description="The server's own, as last seen")
     last_connected_at: datetime | None
     deleted_at: datetime | None = Field(description="Null for an instance that is not deleted")

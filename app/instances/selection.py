@@ -56,7 +56,7 @@ _tags_of_instance = type_coerce(
     .scalar_subquery(),
     _Names,
 )
-_enumerated = frozenset({"db_type", "environment", "sync_policy"})
+_enumerated = frozenset({"db_type", "environment", "sync_policy", "tls_mode"})
 
 
 def _record_column(name: str) -> ColumnElement[Any]:

@@ -34,6 +34,8 @@ class SyncPolicy(StrEnum):
 
 
 _not_deleted = text("deleted_at IS NULL")
+# In the names of columns that no other table has which is read beside this one.
+is_synced = text("sync_policy <> 'off' AND is_active AND credential_id IS NOT NULL AND deleted_at IS NULL")
 
 
 class TlsMode(StrEnum):
@@ -75,6 +77,8 @@ class Instance(OwnedBySpace, Traced, Timestamped, Base):
         ),
         # The unique indexes are partial; the foreign key's own look-ups and the walk by id in a space need all rows.
         Index("ix_instances_space_id_id", "space_id", "id"),
+        # Of those that are synced by themselves, which may be none.
+        Index("ix_instances_id_synced", "id", postgresql_where=is_synced, sqlite_where=is_synced),
         # One index for each sort that the list offers; the id breaks ties.
         Index("ix_instances_name_id", "name", "id"),
         Index("ix_instances_created_at_id", "created_at", "id"),

@@ -128,4 +128,5 @@ class Schedule(OwnedBySpace, Timestamped, Base):
     paused: Mapped[bool] = mapped_column(default=False, server_default=false())
     next_run_at: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="Null when it never comes again")
     last_run_at: Mapped[datetime | None] = mapped_column(UtcDateTime, doc="When it was last started")
+    last_operation_id: Mapped[int | None] = mapped_column(Id, doc="What that started; no foreign key")
     revision: Mapped[int] = mapped_column(Integer, default=1, server_default="1")

@@ -13,6 +13,7 @@ ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 JSON = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 MOMENT = sa.DateTime(timezone=True)
 WAITING = sa.text("NOT paused")
+SYNCED = sa.text("sync_policy <> 'off' AND is_active AND credential_id IS NOT NULL AND deleted_at IS NULL")
 UNFINISHED = sa.text("state IN ('queued', 'running')")
 # As app.access.permissions declares them; a test compares the two.
 PERMISSIONS = {
@@ -215,6 +216,7 @@ def upgrade() -> None:
     _create_cluster_tables()
     op.add_column("instances", sa.Column("tls_mode", sa.String(32)))
     op.add_column("instances", sa.Column("tls_ca_file", sa.String(255)))
+    op.create_index("ix_instances_id_synced", "instances", ["id"], postgresql_where=SYNCED, sqlite_where=SYNCED)
     op.add_column("account_classifications", sa.Column("revision", sa.Integer(), server_default="1", nullable=False))
     op.add_column("sync_instance_records", sa.Column("unreachable_since", MOMENT))
     op.add_column("sync_sessions", sa.Column("operation_id", ID))
@@ -240,6 +242,7 @@ def downgrade() -> None:
     op.execute("DELETE FROM operations WHERE kind IN ('instance_sync', 'connection_test')")
     _let_operations_be_the_services(False)
     op.drop_index(op.f("ix_sync_sessions_operation_id"), "sync_sessions")
+    op.drop_index("ix_instances_id_synced", "instances")
     for table, column in (
         ("sync_sessions", "operation_id"),
         ("sync_instance_records", "unreachable_since"),
@@ -364,6 +367,7 @@ def _create_tables() -> None:
         sa.Column("paused", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("next_run_at", MOMENT),
         sa.Column("last_run_at", MOMENT),
+        sa.Column("last_operation_id", ID),
         sa.Column("revision", sa.Integer(), server_default="1", nullable=False),
         sa.Column("space_id", ID, nullable=False),
         sa.Column("created_at", MOMENT, server_default=sa.func.now(), nullable=False),
