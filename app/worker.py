@@ -3,6 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from app.access.listener import keep_listening
 from app.background import in_background
@@ -10,6 +11,7 @@ from app.composition import Services
 from app.config import Settings
 from app.garbage import settle_garbage_collector
 from app.operations.working import working
+from app.syncs.scheduler import keep_scheduling
 
 
 async def run_worker(settings: Settings, announce: Callable[[], None]) -> None:
@@ -29,12 +31,19 @@ async def run_worker(settings: Settings, announce: Callable[[], None]) -> None:
         settle_garbage_collector()
         async with (
             in_background(keep_listening(settings, services.identities)),
+            _scheduling(services),
             working(services.operation_engine, services.operation_runner, settings.worker_grace_seconds, hurry) as work,
         ):
             announce()
             await _either(work, told)
     finally:
         await services.close()
+
+
+def _scheduling(services: Services) -> AbstractAsyncContextManager[object]:
+    if services.settings.scheduler == "off":
+        return nullcontext()
+    return in_background(keep_scheduling(services.scheduler, services.settings.scheduler_seconds))
 
 
 async def _either(work: asyncio.Task[None], told: asyncio.Event) -> None:
