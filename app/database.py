@@ -11,7 +11,7 @@ import asyncio
 import random
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing, nullcontext
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -61,9 +61,11 @@ SQLITE_READER_CACHE_KIBIBYTES = 16 * 1024
 SQLITE_CHECKPOINT_PAGES = 8_000
 # How long to wait, when the database is closed, for threads of its connections that have not ended.
 THREAD_END_SECONDS = 5.0
-# Values of one INSERT. With a statement a row, SQLite's thread takes the interpreter lock for each, and a busy event
-# loop gives it back late: 50,000 rows took from twice to a hundred times as long.
+# Values and rows of one INSERT. With a statement a row, SQLite's thread takes the interpreter lock for each, and a busy
+# event loop gives it back late: 50,000 rows took from twice to a hundred times as long. With thousands of rows, making
+# those of the next statement would keep the loop from requests.
 SQLITE_INSERT_PARAMETERS = 8_000
+SQLITE_INSERT_ROWS = 500
 TRANSIENT_ATTEMPTS = 3
 TURN_ROWS = 100
 # After a lost connection a batch goes on after these pauses: a restart of the database takes seconds.
@@ -352,33 +354,58 @@ async def reserve_ids(session: AsyncSession, table: Table, count: int) -> list[i
 
 
 async def insert_rows(
-    session: AsyncSession, table: Table, columns: Sequence[str], rows: Iterable[tuple[Any, ...]]
+    session: AsyncSession,
+    table: Table,
+    columns: Sequence[str],
+    rows: Iterable[tuple[Any, ...]],
+    shared: Mapping[str, Any] | None = None,
 ) -> None:
     """Loads rows in bulk inside the session's transaction: by COPY on PostgreSQL, hundreds a statement on SQLite.
 
-    Give a generator where rows have to be made: the server loads the first while the next are being made. Values are
-    the driver's: JSON as text, timestamps from `stored_timestamp`. Constraint violations surface as SQLAlchemy's
+    Give a generator where rows have to be made: the database loads the first while the next are being made. `shared`
+    are further columns with one value for all rows, which SQLite is then given once a statement. Values are the
+    driver's: JSON as text, timestamps from `stored_timestamp`. Constraint violations surface as SQLAlchemy's
     IntegrityError on both.
     """
+    shared = shared or {}
     connection = await session.connection()
-    if dialect_name(session) == "postgresql":
-        driver = (await connection.get_raw_connection()).driver_connection
-        assert driver is not None
-        try:
-            await driver.copy_records_to_table(table.name, columns=list(columns), records=_yielding(rows))
-        except Exception as error:
-            raise as_sqlalchemy(error, f"COPY {table.name}") from error
-    else:
-        for piece in _pieces(rows, max(1, SQLITE_INSERT_PARAMETERS // len(columns))):
-            statement = _sqlite_insert(table.name, tuple(columns), len(piece))
-            await connection.exec_driver_sql(statement, tuple(chain.from_iterable(piece)))
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert driver is not None
+    try:
+        if dialect_name(session) == "postgresql":
+            values = tuple(shared.values())
+            records = _yielding(row + values for row in rows)
+            await driver.copy_records_to_table(table.name, columns=[*columns, *shared], records=records)
+        else:
+            await _insert_on_sqlite(driver, table.name, tuple(columns), rows, shared)
+    except Exception as error:
+        raise as_sqlalchemy(error, f"bulk load of {table.name}") from error
+
+
+async def _insert_on_sqlite(
+    driver: aiosqlite.Connection,
+    table_name: str,
+    columns: tuple[str, ...],
+    rows: Iterable[tuple[Any, ...]],
+    shared: Mapping[str, Any],
+) -> None:
+    """Past SQLAlchemy, which goes three times to the connection's thread and back for each statement.
+
+    (To make the next rows while the thread is at a statement brings nothing: it would wait for the interpreter lock.)
+    """
+    for piece in _pieces(rows, max(1, min(SQLITE_INSERT_ROWS, SQLITE_INSERT_PARAMETERS // len(columns)))):
+        statement = _sqlite_insert(table_name, tuple(shared), columns, len(piece))
+        await driver.execute_fetchall(statement, (*shared.values(), *chain.from_iterable(piece)))
 
 
 @lru_cache(maxsize=100)
-def _sqlite_insert(table_name: str, columns: tuple[str, ...], rows: int) -> str:
+def _sqlite_insert(table_name: str, shared: tuple[str, ...], columns: tuple[str, ...], rows: int) -> str:
     row = f"({', '.join('?' * len(columns))})"
-    values = ", ".join([row] * rows)
-    return f"INSERT INTO {table_name} ({', '.join(columns)}) VALUES {values}"  # noqa: S608 - names of ours
+    values = f"VALUES {', '.join([row] * rows)}"
+    if shared:
+        own = (f"column{number}" for number in range(1, len(columns) + 1))
+        values = f"SELECT {', '.join((*'?' * len(shared), *own))} FROM ({values})"  # noqa: S608 - names of ours
+    return f"INSERT INTO {table_name} ({', '.join((*shared, *columns))}) {values}"
 
 
 def _pieces(rows: Iterable[tuple[Any, ...]], size: int) -> Iterator[list[tuple[Any, ...]]]:

@@ -1,13 +1,19 @@
-"""What the engine leaves behind when it is closed."""
+"""What the engine leaves behind when it is closed, and bulk loads."""
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
-from app.database import Database
+from app.database import SQLITE_INSERT_ROWS, Database, insert_rows, stored_timestamp
+from app.models.audit import AuditEvent
+from app.models.base import table_of, utc_now
 
 # Turns of the event loop until a cancellation comes: from before the connection is opened until after its statement.
 CANCELLED_AFTER = range(40)
@@ -36,3 +42,42 @@ class TestDispose:
         await asyncio.wait([task])
         await database.dispose()
         assert connection_threads() <= before
+
+
+EVENTS = table_of(AuditEvent)
+SHARED = {"action": "thing:create", "resource_type": "thing", "outcome": "succeeded"}
+# On SQLite several statements, the last one shorter.
+ROWS = 2 * SQLITE_INSERT_ROWS + 1
+
+
+def shared_by(session: AsyncSession) -> dict[str, Any]:
+    return SHARED | {"occurred_at": stored_timestamp(session, utc_now())}
+
+
+class TestBulkLoads:
+    async def test_each_row_is_written_with_what_all_of_them_share(self, database: Database) -> None:
+        rows = ((number, f"n{number}") for number in range(ROWS))
+        async with database.writers.begin() as session:
+            await insert_rows(session, EVENTS, ("resource_id", "resource_name"), rows, shared_by(session))
+        columns = (EVENTS.c.resource_id, EVENTS.c.resource_name, *(EVENTS.c[name] for name in SHARED))
+        async with database.readers() as session:
+            found = (await session.execute(select(*columns).order_by(EVENTS.c.id))).all()
+        assert found == [(number, f"n{number}", *SHARED.values()) for number in range(ROWS)]
+
+    async def test_none(self, database: Database) -> None:
+        async with database.writers.begin() as session:
+            await insert_rows(session, EVENTS, ("resource_id",), (), shared_by(session))
+
+    async def test_what_a_constraint_refuses(self, database: Database) -> None:
+        with pytest.raises(IntegrityError):
+            async with database.writers.begin() as session:
+                await insert_rows(session, EVENTS, ("sequence",), [(1,), (1,)], shared_by(session))
+
+    async def test_an_error_of_whoever_makes_the_rows_is_raised_as_it_is(self, database: Database) -> None:
+        def rows() -> Iterator[tuple[int]]:
+            yield (1,)
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            async with database.writers.begin() as session:
+                await insert_rows(session, EVENTS, ("resource_id",), rows(), shared_by(session))

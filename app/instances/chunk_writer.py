@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.audit.recorder import AuditEntry, record_many, record_selected
+from app.audit.recorder import AuditEntry, record_many
 from app.database import reserve_ids
 from app.instances import batch_repository as repository
 from app.instances import creation_audit_repository
@@ -151,9 +151,7 @@ class ChunkWriter:
         return ids
 
     async def _record_creations(self, session: AsyncSession, ids: Sequence[int], rows: Sequence[GoodRow]) -> None:
-        known = {key: {"credential": row.credential, "tags": row.tags} for key, row in zip(ids, rows, strict=True)}
-        found = creation_audit_repository.created(session, known)
-        await record_selected(session, "instance:create", "instance", self._batch_id, found)
+        await creation_audit_repository.record_created(session, self._space_id, self._batch_id, ids, rows)
 
     def _values(self, row: GoodRow) -> tuple[Any, ...]:
         """In the order of VALUE_COLUMNS."""
