@@ -54,8 +54,9 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 SQLITE_BUSY_TIMEOUT_MILLISECONDS = 10_000
-# Of a connection that writes, and of one that reads, of which there are more; each grows to this.
-SQLITE_CACHE_KIBIBYTES = 64 * 1024
+# Of a connection that writes, and of one that reads, of which there are more; each grows to this. An import and its
+# progress take turns on two that write. With 64 MiB instead of 32, loading 100,000 rows into a million took as long.
+SQLITE_CACHE_KIBIBYTES = 32 * 1024
 SQLITE_READER_CACHE_KIBIBYTES = 16 * 1024
 # 32 MiB of log before it is copied back into the file; by default 4 MiB, which a bulk load fills with every chunk.
 SQLITE_CHECKPOINT_PAGES = 8_000

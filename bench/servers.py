@@ -24,6 +24,7 @@ import asyncpg
 import orjson
 import uvloop
 
+from app.database import SQLITE_CACHE_KIBIBYTES, SQLITE_CHECKPOINT_PAGES
 from bench import signing_in
 from bench.multipart import Upload, multipart
 from bench.seed import POSTGRESQL, SQLITE
@@ -43,7 +44,10 @@ POSTGRESQL_SETTINGS = {
     "autovacuum": "off",
 }
 # The service's own for writers, so that the floor writes under the same rules.
-SQLITE_PRAGMAS = ("journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL", "cache_size=-65536", "temp_store=MEMORY")
+SQLITE_PRAGMAS = (
+    "journal_mode=WAL", "foreign_keys=ON", "synchronous=FULL", f"cache_size=-{SQLITE_CACHE_KIBIBYTES}",
+    "temp_store=MEMORY", f"wal_autocheckpoint={SQLITE_CHECKPOINT_PAGES}",
+)  # fmt: skip
 
 
 class Databases(ABC):
