@@ -55,7 +55,8 @@ T = TypeVar("T")
 
 SQLITE_BUSY_TIMEOUT_MILLISECONDS = 10_000
 # Of a connection that writes, and of one that reads, of which there are more; each grows to this. An import and its
-# progress take turns on two that write. With 64 MiB instead of 32, loading 100,000 rows into a million took as long.
+# progress take turns on two that write. When two did so, loading 100,000 rows into a million read and wrote the same to
+# the byte with 64 MiB.
 SQLITE_CACHE_KIBIBYTES = 32 * 1024
 SQLITE_READER_CACHE_KIBIBYTES = 16 * 1024
 # 32 MiB of log before it is copied back into the file; by default 4 MiB, which a bulk load fills with every chunk.
@@ -363,7 +364,7 @@ async def insert_rows(
 ) -> None:
     """Loads rows in bulk inside the session's transaction: by COPY on PostgreSQL, hundreds a statement on SQLite.
 
-    Give a generator where rows have to be made: the database loads the first while the next are being made. `shared`
+    Give a generator where rows have to be made: PostgreSQL loads the first while the next are being made. `shared`
     are further columns with one value for all rows, which SQLite is then given once a statement. Values are the
     driver's: JSON as text, timestamps from `stored_timestamp`. Constraint violations surface as SQLAlchemy's
     IntegrityError on both.

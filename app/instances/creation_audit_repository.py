@@ -1,8 +1,8 @@
 """What the audit trail tells of instances that an import has made.
 
 On PostgreSQL one statement makes the entries from the instances' rows: making them in Python and loading them took
-twice as long, which was a fifth of an import. On SQLite it is the other way round: making JSON takes it three times as
-long as it takes Python, which does so while SQLite writes the entries before.
+twice as long, which was a fifth of an import. On SQLite it is the other way round: making the JSON takes it about twice
+as long as it takes Python.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
