@@ -7,6 +7,7 @@ from app.access.identities import Identities
 from app.access.tokens import open_access_tokens
 from app.config import Settings
 from app.credentials.encryption import open_secret_box
+from app.credentials.sign_ins import SignIns
 from app.database import Database
 from app.instances.background_batches import BackgroundBatches
 from app.instances.batch_creation import InstanceBatchCreationService
@@ -25,6 +26,18 @@ from app.operations.local_engine import LocalEngine
 from app.operations.queue_engine import QueueEngine
 from app.operations.runner import OperationRunner
 from app.operations.work import OperationHandler
+from app.syncs.addresses import AddressPolicy
+from app.syncs.breaker import CircuitBreaker
+from app.syncs.connection_test_operation import ConnectionTestOperation
+from app.syncs.connection_tests import ConnectionTests
+from app.syncs.fetching import ServerReader
+from app.syncs.instance_sync import InstanceSync
+from app.syncs.scheduler import Scheduler
+from app.syncs.server_access import ServerAccess
+from app.syncs.service import DataSyncService
+from app.syncs.slots import ConnectionSlots
+from app.syncs.sync_operation import SyncOperation
+from app.syncs.targets import Targets
 
 
 class Services:
@@ -46,6 +59,14 @@ class Services:
             connections=settings.deletion_connections,
         )
         self.operation_engine = self._engine()
+        self.targets = Targets(settings, AddressPolicy(settings))
+        self.sign_ins = SignIns(self.database, self.secret_box)
+        self.breaker = CircuitBreaker(self.database)
+        self.connection_slots = ConnectionSlots(settings.sync_connections, settings.sync_connections_per_host)
+        self.server_access = ServerAccess(self.targets, self.sign_ins, seconds=settings.sync_seconds)
+        self.connection_tests = ConnectionTests(self.database, self.operation_engine, self.server_access, self.breaker)
+        self.data_sync = DataSyncService(self.operation_engine, settings.max_ids)
+        self.scheduler = Scheduler(self.database, self.data_sync)
         # Last of what can fail: it starts a process, which nothing must leave behind.
         self.judge = FileJudge(settings.judge_processes)
         self.batch_creation = InstanceBatchCreationService(
@@ -79,4 +100,16 @@ class Services:
             connections=settings.import_connections,
         )
         deletions = DeletionOperation(self.database, plan, connections=settings.deletion_connections)
-        return {OperationKind.INSTANCE_IMPORT: imports, OperationKind.INSTANCE_DELETION: deletions}
+        return {
+            OperationKind.INSTANCE_IMPORT: imports,
+            OperationKind.INSTANCE_DELETION: deletions,
+            OperationKind.INSTANCE_SYNC: self._sync_operation(),
+            OperationKind.CONNECTION_TEST: ConnectionTestOperation(
+                self.database, self.connection_tests, self.connection_slots
+            ),
+        }
+
+    def _sync_operation(self) -> SyncOperation:
+        settings = self.settings
+        reader = ServerReader(self.server_access, largest_tables=settings.sync_tables)
+        return SyncOperation(self.database, InstanceSync(self.database, self.breaker, reader), self.connection_slots)

@@ -29,6 +29,9 @@ from app.audit.sealing_key import open_sealing
 from app.background import in_background, keep_removing
 from app.caller import Call
 from app.capacity.retention import StatisticsRetention
+from app.capacity.routes import router as capacity_router
+from app.capacity.space_routes import router as space_capacity_router
+from app.classifications.routes import router as classifications_router
 from app.composition import Services
 from app.config import Settings
 from app.credentials.routes import router as credentials_router
@@ -46,6 +49,7 @@ from app.instances.removal_routes import router as removal_router
 from app.instances.routes import router as instances_router
 from app.instances.space_deletion import SpaceDeletionService
 from app.instances.space_routes import router as space_deletion_router
+from app.inventory.routes import router as inventory_router
 from app.logs import configure_logging
 from app.middleware.stack import install_middleware
 from app.migration import migration_head
@@ -57,6 +61,10 @@ from app.operations.routes import router as operations_router
 from app.operations.working import working
 from app.spaces.member_routes import router as members_router
 from app.spaces.routes import router as spaces_router
+from app.syncs.connection_routes import router as connections_router
+from app.syncs.routes import router as syncs_router
+from app.syncs.schedule_routes import router as schedules_router
+from app.syncs.scheduler import keep_scheduling
 from app.tags.routes import router as tags_router
 from app.users.api_key_routes import router as api_keys_router
 from app.users.auth_routes import router as auth_router
@@ -82,6 +90,18 @@ _sections = [
         "description": "Batches that go on without you: see how far they are, stop them, go on, try again.",
     },
     {"name": "Instances", "description": "Registered database servers: search, read, change, delete, export."},
+    {"name": "Connections", "description": "Whether a server is reached, and if not, why not."},
+    {
+        "name": "Syncs",
+        "description": "Ask the servers themselves: what was found, what has changed, who is not reached.",
+    },
+    {"name": "Classifications", "description": "Rules that put accounts into classes: who is root, who may write."},
+    {"name": "Schedules", "description": "Syncs at the times of cron expressions: see when, pause, run now."},
+    {
+        "name": "Inventory",
+        "description": "What syncs found on the servers: accounts, databases, settings, and what changed.",
+    },
+    {"name": "Capacity", "description": "How large databases are, how they grow, and pictures of it."},
     {"name": "Tags", "description": "Words that instances are grouped and found by."},
     {"name": "Credentials", "description": "What instances are reached with. Passwords go in and never come out."},
     {"name": "Spaces", "description": "Tenants: what is in one does not exist for who may not reach it."},
@@ -160,10 +180,18 @@ async def _in_background(app: FastAPI) -> AsyncIterator[None]:
         in_background(keep_removing(state.audit_retention.remove, interval, "old audit entries")),
         in_background(keep_sealing(state.audit_sealer, settings.audit_seal_seconds)),
         in_background(keep_listening(settings, state.identities)),
+        _scheduling(app),
         in_background(keep_removing_old_keys(state.idempotency_store)),
         _working(app),
     ):
         yield
+
+
+def _scheduling(app: FastAPI) -> AbstractAsyncContextManager[object]:
+    settings, state = app.state.settings, app.state
+    if settings.scheduler == "off":
+        return nullcontext()
+    return in_background(keep_scheduling(state.scheduler, settings.scheduler_seconds))
 
 
 def _working(app: FastAPI) -> AbstractAsyncContextManager[object]:
@@ -187,6 +215,13 @@ def _api() -> APIRouter:
     api.include_router(spaces_router)
     api.include_router(members_router)
     api.include_router(space_deletion_router)
+    api.include_router(connections_router)
+    api.include_router(syncs_router)
+    api.include_router(schedules_router)
+    api.include_router(classifications_router)
+    api.include_router(inventory_router)
+    api.include_router(capacity_router)
+    api.include_router(space_capacity_router)
     api.include_router(auth_router)
     api.include_router(users_router)
     api.include_router(roles_router)
@@ -208,6 +243,9 @@ def _take(app: FastAPI, services: Services) -> None:
     app.state.batch_creation = services.batch_creation
     app.state.batch_deletion = services.batch_deletion
     app.state.background_batches = services.background_batches
+    app.state.data_sync = services.data_sync
+    app.state.connection_tests = services.connection_tests
+    app.state.scheduler = services.scheduler
     app.state.operation_engine = services.operation_engine
     app.state.operation_runner = services.operation_runner
     app.state.operation_streams = OperationStreams(services.database)

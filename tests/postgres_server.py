@@ -34,7 +34,7 @@ def _memory() -> Path | None:
 class PostgresServer:
     """One cluster in a temporary directory, on 127.0.0.1, without a password; not durable unless `fsync` is asked."""
 
-    def __init__(self, *, fsync: bool = False) -> None:
+    def __init__(self, *, fsync: bool = False, standby_of: "PostgresServer | None" = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="muster-postgres-"))
         self.storage = Path(tempfile.mkdtemp(prefix="muster-postgres-", dir=_memory()))
         self.data = self.storage / "data"
@@ -52,19 +52,12 @@ class PostgresServer:
             for directory in (self.directory, self.storage):
                 os.chown(directory, pwd.getpwnam(self._user).pw_uid, -1)
             self._binaries = self._reachable(self._binaries)
-        self._run(
-            "initdb",
-            "-D",
-            str(self.data),
-            "-U",
-            "postgres",
-            "-A",
-            "trust",
-            "-E",
-            "UTF8",
-            "--no-sync",
-            "--locale=C.UTF-8",
-        )
+        if standby_of is None:
+            locale = ("-E", "UTF8", "--locale=C.UTF-8")
+            self._run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync", *locale)
+        else:
+            source = ("-d", standby_of.url(), "--write-recovery-conf", "--checkpoint=fast")
+            self._run("pg_basebackup", "-D", str(self.data), "--no-sync", *source)
 
     def _reachable(self, binaries: Path) -> Path:
         """The binaries where the other user can run them: a checkout below /root is closed to everybody else."""
@@ -91,7 +84,13 @@ class PostgresServer:
     def url(self, database: str = "postgres") -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
 
-    def start(self) -> None:
+    def own(self, path: Path) -> Path:
+        """Gives a file or directory to the user whom the server runs as."""
+        if self._user is not None:
+            os.chown(path, pwd.getpwnam(self._user).pw_uid, -1)
+        return path
+
+    def start(self, **more_settings: object) -> None:
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": self.port,
@@ -103,6 +102,7 @@ class PostgresServer:
             "min_wal_size": "64MB",
             "max_wal_size": "256MB",
             "log_min_messages": "FATAL",
+            **more_settings,
         }
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.directory / "log").open("ab") as log:

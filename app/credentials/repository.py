@@ -96,6 +96,13 @@ async def names_by_id(session: AsyncSession, ids: Sequence[int]) -> dict[int, st
     return dict((await session.execute(statement)).all())
 
 
+async def sealed_sign_in(session: AsyncSession, credential_id: int) -> tuple[str | None, str | None] | None:
+    """User name and sealed password; None when there is no such credential."""
+    statement = select(_credentials.c.username, _credentials.c.encrypted_password).where(Credential.id == credential_id)
+    row = (await session.execute(statement)).one_or_none()
+    return None if row is None else (row[0], row[1])
+
+
 async def hold_off_key_change(session: AsyncSession) -> None:
     """From here until the transaction ends, another one's `hold_off_writers` waits for it.
 

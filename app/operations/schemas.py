@@ -197,6 +197,8 @@ class OperationItem(BaseModel):
     retryable: bool | MISSING = Field(MISSING, description="Whether another try can help")
     kinds: dict[str, SyncedKind] | MISSING = Field(MISSING, description="Of a sync: accounts, capacity, settings")
     unreachable_since: datetime | MISSING = Field(MISSING, description="Since when nobody reaches the server")
+    version: str | MISSING = Field(MISSING, description="Of a connection test: the server's own")
+    round_trip_ms: float | MISSING = Field(MISSING, description="Of a connection test: how long a question took")
 
     @classmethod
     def of(cls, item: Item, kind: OperationKind) -> Self:

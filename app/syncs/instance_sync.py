@@ -1,0 +1,155 @@
+"""Syncs one instance.
+
+1. A transaction begins its turn: the instance is looked at as it is now, and records that are running are written.
+2. The server is asked, with no transaction open: its endpoint's circuit, its addresses, a connection, every kind.
+3. A transaction ends the turn: what was found, the records, the operation's item. Either all of it is there after a
+   crash, or nothing but records that are running, and whoever takes the operation over begins the turn again.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.database import Database, is_disconnect, run_in_transaction
+from app.models.base import utc_now
+from app.operations.ledger import Fenced, Ledger
+from app.syncs import repository
+from app.syncs.breaker import CircuitBreaker, Endpoint
+from app.syncs.fetching import Findings, ServerReader
+from app.syncs.outcomes import InstanceOutcome, ItemStatus, KindOutcome, OwnErrorKind, SyncError, storable
+from app.syncs.progress import SyncProgressTracker
+from app.syncs.recording import FindingsRecorder
+from app.syncs.records import OrderedSync, SyncedInstance
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+MAX_VERSION_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An instance of an operation's; `position` is that of its item."""
+
+    ledger: Ledger
+    ordered: OrderedSync
+    space_id: int
+    position: int
+    instance_id: int
+    host: str
+
+
+def refusal(instance: SyncedInstance) -> SyncError | None:
+    """Why the instance is not connected to, as it is registered."""
+    if instance.deleted_at is not None:
+        return SyncError(OwnErrorKind.DELETED, f"instance {instance.id} is deleted", "restore it first")
+    if not instance.is_active:
+        return SyncError(OwnErrorKind.DISABLED, f"instance {instance.id} is disabled", "set is_active to true first")
+    if instance.credential_id is None:
+        message = f"instance {instance.id} has no credential to sign in with"
+        return SyncError(OwnErrorKind.NO_CREDENTIAL, message, "set credential_id to a credential of its space")
+    return None
+
+
+class InstanceSync:
+    def __init__(self, database: Database, breaker: CircuitBreaker, reader: ServerReader) -> None:
+        self._database = database
+        self._breaker = breaker
+        self._reader = reader
+
+    async def sync(self, turn: Turn) -> ItemStatus:
+        """Writes the instance's item. Raises Fenced, and the database's error when it is away."""
+        begun = await self._in_transaction(lambda session: self._begin(session, turn))
+        if isinstance(begun, ItemStatus):
+            return begun
+        findings = await self._ask(turn, begun)
+        try:
+            return await self._in_transaction(lambda session: self._end(session, turn, begun, findings))
+        except Fenced:
+            raise
+        except Exception as error:
+            if is_disconnect(error):
+                raise
+            # What one server says must not keep the others from being recorded.
+            log.error("what a server said could not be recorded", instance_id=begun.id, exc_info=error)
+            return await self._in_transaction(lambda session: self._not_recorded(session, turn, begun, findings))
+
+    async def _begin(self, session: AsyncSession, turn: Turn) -> SyncedInstance | ItemStatus:
+        """The item's status when the turn is over already."""
+        await turn.ledger.hold(session)
+        instance = await repository.hold_instance(session, turn.space_id, turn.instance_id)
+        if instance is None:
+            return await _noted(session, turn, InstanceOutcome(ItemStatus.MISSING, turn.instance_id))
+        error = refusal(instance)
+        if error is not None:
+            return await _ended(session, turn, InstanceOutcome.refused(instance, error), utc_now())
+        await _tracker(session, turn).begin_instance(instance.id, turn.ordered.kinds, utc_now())
+        return instance
+
+    async def _ask(self, turn: Turn, instance: SyncedInstance) -> Findings:
+        endpoint, kinds = Endpoint(instance.host, instance.port), turn.ordered.kinds
+        admission = await self._breaker.admit(endpoint, is_forced=turn.ordered.ignores_open_circuit)
+        if admission.refusal is not None:
+            findings = Findings(unreachable_since=admission.unreachable_since)
+            findings.fail_rest(kinds, admission.refusal)
+            return findings
+        findings = await self._reader.read(instance, kinds)
+        findings.unreachable_since = await self._breaker.note(endpoint, admission, findings.failure)
+        return findings
+
+    async def _end(self, session: AsyncSession, turn: Turn, instance: SyncedInstance, findings: Findings) -> ItemStatus:
+        await turn.ledger.hold(session)
+        if not await repository.lock_instance(session, instance.id):
+            return await _gone(session, turn, instance)
+        kinds = await FindingsRecorder(session).record(instance.id, findings)
+        if findings.version is not None:
+            version = storable(findings.version, MAX_VERSION_CHARACTERS)
+            await repository.note_connection(session, instance.id, version, findings.seen_at)
+        outcome = InstanceOutcome.of(instance, kinds, findings.unreachable_since)
+        return await _ended(session, turn, outcome, findings.seen_at)
+
+    async def _not_recorded(
+        self, session: AsyncSession, turn: Turn, instance: SyncedInstance, findings: Findings
+    ) -> ItemStatus:
+        await turn.ledger.hold(session)
+        if not await repository.lock_instance(session, instance.id):
+            return await _gone(session, turn, instance)
+        kinds = dict.fromkeys(turn.ordered.kinds, KindOutcome(error=_NOT_RECORDED))
+        outcome = InstanceOutcome.of(instance, kinds, findings.unreachable_since)
+        return await _ended(session, turn, outcome, findings.seen_at)
+
+    async def _in_transaction(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+        async with self._database.batch_connections:
+            return await run_in_transaction(self._database.writers, work)
+
+
+_NOT_RECORDED = SyncError(
+    OwnErrorKind.NOT_RECORDED,
+    "what the server said could not be recorded",
+    "the log has the reason under this operation's id",
+)
+
+
+async def _ended(session: AsyncSession, turn: Turn, outcome: InstanceOutcome, started_at: datetime) -> ItemStatus:
+    await _tracker(session, turn).end_instances([outcome], turn.ordered.kinds, started_at)
+    return await _noted(session, turn, outcome)
+
+
+async def _gone(session: AsyncSession, turn: Turn, instance: SyncedInstance) -> ItemStatus:
+    """It was deleted while its server was asked."""
+    await _tracker(session, turn).abandon(instance.id)
+    return await _noted(session, turn, InstanceOutcome(ItemStatus.MISSING, instance.id, instance.name))
+
+
+async def _noted(session: AsyncSession, turn: Turn, outcome: InstanceOutcome) -> ItemStatus:
+    await turn.ledger.note(session, [outcome.item(turn.position)])
+    return outcome.status
+
+
+def _tracker(session: AsyncSession, turn: Turn) -> SyncProgressTracker:
+    return SyncProgressTracker(session, turn.ordered.session_id)

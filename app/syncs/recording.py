@@ -1,0 +1,50 @@
+"""Writes what a server said into the inventory, in one transaction of the caller's."""
+
+import time
+from collections.abc import Mapping
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.capacity.recording import SizeRecorder
+from app.inventory.account_sync import AccountSync
+from app.inventory.database_sync import DatabaseSync
+from app.inventory.member_sync import MemberSync
+from app.inventory.records import SyncCounts
+from app.inventory.settings_sync import SettingsSync
+from app.models.sync import SyncKind
+from app.syncs.failures import ServerFailure
+from app.syncs.fetching import AccountsFound, CapacityFound, Fetched, Findings, Found, SettingsFound
+from app.syncs.outcomes import KindOutcome, SyncError
+
+
+class FindingsRecorder:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def record(self, instance_id: int, findings: Findings) -> Mapping[SyncKind, KindOutcome]:
+        """The instance must be locked."""
+        return {kind: await self._outcome(instance_id, fetched, findings) for kind, fetched in findings.by_kind.items()}
+
+    async def _outcome(self, instance_id: int, fetched: Fetched, findings: Findings) -> KindOutcome:
+        """The time of a kind is from connecting to its last row, without what the other kinds took."""
+        began = time.perf_counter()
+        counts, error = SyncCounts(), None
+        if isinstance(fetched.found, ServerFailure):
+            error = SyncError.of(fetched.found)
+        else:
+            counts = await self._apply(instance_id, fetched.found, findings)
+        seconds = findings.connect_seconds + fetched.seconds + time.perf_counter() - began
+        return KindOutcome(counts, round(seconds * 1000), error)
+
+    async def _apply(self, instance_id: int, found: Found, findings: Findings) -> SyncCounts:
+        match found:
+            case AccountsFound(accounts):
+                return await AccountSync(self._session).apply(instance_id, accounts, findings.seen_at)
+            case CapacityFound(databases, sizes):
+                counts = await DatabaseSync(self._session).apply(instance_id, databases, findings.seen_at)
+                await SizeRecorder(self._session).record(instance_id, sizes, findings.seen_at)
+                return counts
+            case SettingsFound(settings, members):
+                counts = await SettingsSync(self._session).apply(instance_id, settings, findings.seen_at)
+                await MemberSync(self._session).apply(instance_id, members, findings.seen_at)
+                return counts

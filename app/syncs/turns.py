@@ -1,0 +1,62 @@
+"""Has many servers asked at once: each has its turn whenever a connection is free and its host has room.
+
+A server that is slow keeps one connection, and nobody else waits for it. When it is to stop, turns that are nearly done
+may end; those that wait for a server are given up within a second.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeVar
+
+from app.background import in_background
+from app.syncs.slots import ConnectionSlots, OnHost, Waiting
+
+TurnT = TypeVar("TurnT", bound=OnHost)
+
+# A turn that is writing when it is to stop has so long to be done.
+STOP_SECONDS = 0.25
+
+
+async def take_turns(
+    slots: ConnectionSlots, waiting: Waiting[TurnT], take: Callable[[TurnT], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    """Until all had their turn, or `stop` is set. Raises what the first turn that fails raises; the others end."""
+    turns = asyncio.create_task(_take_all(slots, waiting, take, stop))
+    try:
+        async with in_background(_cancel_after(stop, turns)):
+            await asyncio.wait({turns})
+    finally:
+        turns.cancel()
+        await asyncio.wait({turns})
+    if not turns.cancelled():
+        turns.result()
+
+
+async def _take_all(
+    slots: ConnectionSlots, waiting: Waiting[TurnT], take: Callable[[TurnT], Awaitable[None]], stop: asyncio.Event
+) -> None:
+    def free(turn: TurnT, _: object) -> None:
+        slots.free(turn.host)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            while waiting and not stop.is_set():
+                turn = await slots.take(waiting)
+                task = group.create_task(_take(turn, take, stop))
+                # Not in the task: one that is cancelled before it begins does nothing at all.
+                task.add_done_callback(partial(free, turn))
+    except BaseExceptionGroup as errors:
+        # Whoever runs operations knows the database's errors and Fenced by their types.
+        raise errors.exceptions[0] from None
+
+
+async def _take(turn: TurnT, take: Callable[[TurnT], Awaitable[None]], stop: asyncio.Event) -> None:
+    if not stop.is_set():
+        await take(turn)
+
+
+async def _cancel_after(stop: asyncio.Event, turns: asyncio.Task[None]) -> None:
+    await stop.wait()
+    await asyncio.sleep(STOP_SECONDS)
+    turns.cancel()
