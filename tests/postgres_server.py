@@ -32,11 +32,15 @@ def _memory() -> Path | None:
 
 
 class PostgresServer:
-    """One cluster in a temporary directory, on 127.0.0.1, without a password; not durable unless `fsync` is asked."""
+    """One cluster in a temporary directory, on 127.0.0.1, without a password; not durable unless `fsync` is asked.
+
+    One that is durable is on a disk: in memory a commit waits for nothing, and what is measured there says nothing of
+    what commits cost.
+    """
 
     def __init__(self, *, fsync: bool = False, standby_of: "PostgresServer | None" = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="muster-postgres-"))
-        self.storage = Path(tempfile.mkdtemp(prefix="muster-postgres-", dir=_memory()))
+        self.storage = Path(tempfile.mkdtemp(prefix="muster-postgres-", dir=None if fsync else _memory()))
         self.data = self.storage / "data"
         self.port = free_port()
         self._fsync = "on" if fsync else "off"
