@@ -6,7 +6,6 @@ shorter than that can be missed.
 
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from tempfile import TemporaryDirectory
 from bench import background
 from bench.create import PREFIX
 from bench.multipart import Upload
+from bench.processes import tree
 from bench.report import Case, Comparison, Report, Rounds, Target
 from bench.rows import csv_file, write_csv
 from bench.seed import registry
@@ -94,13 +94,7 @@ def _sampling(process_id: int) -> Iterator[list[int]]:
 
 def memory_of(process_id: int) -> int:
     """Bytes of the process and of all below it."""
-    children = _children_by_parent()
-    total, waiting = 0, [process_id]
-    while waiting:
-        each = waiting.pop()
-        total += _own_memory(each)
-        waiting += children[each]
-    return total
+    return sum(_own_memory(each) for each in tree(process_id))
 
 
 def _own_memory(process_id: int) -> int:
@@ -110,16 +104,3 @@ def _own_memory(process_id: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
-
-
-def _children_by_parent() -> defaultdict[int, list[int]]:
-    children: defaultdict[int, list[int]] = defaultdict(list)
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                # After the name, which is in brackets and may hold anything: the state, and the parent.
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            children[int(fields[1])].append(int(entry.name))
-    return children
