@@ -28,6 +28,8 @@ export UV_HTTP_TIMEOUT ?= 120
 help: ## list what there is
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 
+# Servers on this machine are connected to only when that is allowed: for trying it out, it is.
+serve: export MUSTER_ALLOW_LOOPBACK ?= on
 serve: $(SERVE_READY) ## set everything up and serve on http://127.0.0.1:8000 (ARGS="--port 9000")
 	@$(BIN)/muster serve $(ARGS)
 

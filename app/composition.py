@@ -112,4 +112,7 @@ class Services:
     def _sync_operation(self) -> SyncOperation:
         settings = self.settings
         reader = ServerReader(self.server_access, largest_tables=settings.sync_tables)
-        return SyncOperation(self.database, InstanceSync(self.database, self.breaker, reader), self.connection_slots)
+        instance_sync = InstanceSync(
+            self.database, self.breaker, reader, statistics_days=settings.statistics_retention_days
+        )
+        return SyncOperation(self.database, instance_sync, self.connection_slots)

@@ -40,6 +40,13 @@ async def ids(registry: Registry, admin: int) -> dict[str, int]:
         "user_id": await registry.user(),
         "role_id": await registry.role(),
         "api_key_id": await registry.insert("api_keys", user_id=admin, name="a key", **key),
+        "sync_id": await registry.insert(
+            "sync_sessions",
+            space_id=await registry.default_space(),
+            kinds=["accounts"],
+            trigger="manual",
+            state="succeeded",
+        ),
         "operation_id": await operation_of(registry, admin, ("deleted", "failed")),
     }
 

@@ -23,8 +23,9 @@ class SignIns:
         self._box = box
 
     async def of(self, credential_id: int) -> SignIn | None:
-        """Reads it by itself: call it outside of any transaction. To be asked for when a server is about to be connected to, and not to be kept. None when the credential is
-        gone. Raises SecretUnreadable."""
+        """To be asked for when a server is about to be connected to, outside of any transaction, and not to be kept.
+
+        None when the credential is gone. Raises SecretUnreadable."""
         async with self._database.batch_connections, self._database.readers() as session:
             found = await repository.sealed_sign_in(session, credential_id)
         if found is None:

@@ -39,8 +39,8 @@ is_synced = text("sync_policy <> 'off' AND is_active AND credential_id IS NOT NU
 
 
 class TlsMode(StrEnum):
-    """As libpq's sslmode names them. `prefer` takes TLS where the server has it, `require` checks no certificate,
-    `verify-full` checks the certificate and that it is the host's."""
+    """As libpq's sslmode names them. `prefer` takes TLS where the server has it, `require` checks the certificate's
+    chain where a CA file is given and else nothing, `verify-full` the chain and that the certificate is the host's."""
 
     DISABLE = "disable"
     PREFER = "prefer"

@@ -57,10 +57,13 @@ def refusal(instance: SyncedInstance) -> SyncError | None:
 
 
 class InstanceSync:
-    def __init__(self, database: Database, breaker: CircuitBreaker, reader: ServerReader) -> None:
+    def __init__(
+        self, database: Database, breaker: CircuitBreaker, reader: ServerReader, *, statistics_days: int
+    ) -> None:
         self._database = database
         self._breaker = breaker
         self._reader = reader
+        self._statistics_days = statistics_days
 
     async def sync(self, turn: Turn) -> ItemStatus:
         """Writes the instance's item. Raises Fenced, and the database's error when it is away."""
@@ -106,7 +109,7 @@ class InstanceSync:
         await turn.ledger.hold(session)
         if not await repository.lock_instance(session, instance.id):
             return await _gone(session, turn, instance)
-        kinds = await FindingsRecorder(session).record(instance.id, findings)
+        kinds = await FindingsRecorder(session, self._statistics_days).record(instance.id, findings)
         if findings.version is not None:
             version = storable(findings.version, MAX_VERSION_CHARACTERS)
             await repository.note_connection(session, instance.id, version, findings.seen_at)

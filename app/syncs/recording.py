@@ -18,8 +18,11 @@ from app.syncs.outcomes import KindOutcome, SyncError
 
 
 class FindingsRecorder:
-    def __init__(self, session: AsyncSession) -> None:
+    """`statistics_days`: so long are sizes kept, and so far back are they summed up."""
+
+    def __init__(self, session: AsyncSession, statistics_days: int) -> None:
         self._session = session
+        self._statistics_days = statistics_days
 
     async def record(self, instance_id: int, findings: Findings) -> Mapping[SyncKind, KindOutcome]:
         """The instance must be locked."""
@@ -42,7 +45,7 @@ class FindingsRecorder:
                 return await AccountSync(self._session).apply(instance_id, accounts, findings.seen_at)
             case CapacityFound(databases, sizes):
                 counts = await DatabaseSync(self._session).apply(instance_id, databases, findings.seen_at)
-                await SizeRecorder(self._session).record(instance_id, sizes, findings.seen_at)
+                await SizeRecorder(self._session, self._statistics_days).record(instance_id, sizes, findings.seen_at)
                 return counts
             case SettingsFound(settings, members):
                 counts = await SettingsSync(self._session).apply(instance_id, settings, findings.seen_at)

@@ -18,6 +18,7 @@ from app.syncs.records import RecordFilter, SessionFilter
 from app.syncs.schemas import InstanceSyncBody, Sync, SyncBody, SyncDetail, SyncRecord
 
 router = APIRouter(tags=["Syncs"], route_class=GuardedRoute)
+EVERYTHING = InstanceSyncBody()
 
 
 @router.post(
@@ -33,7 +34,7 @@ async def sync_instance(
     request: Request,
     service: Service,
     instance_id: ResourceId,
-    body: InstanceSyncBody | None = None,
+    body: InstanceSyncBody = EVERYTHING,
 ) -> Response:
     """Asks the server for what the kinds name, and records what has changed. The answer is an operation, whose
     `sync_session_id` tells where the records will be.
@@ -41,8 +42,7 @@ async def sync_instance(
     409 when the instance is deleted or disabled, 422 when it has no credential. What the server says is never an error
     of this call: it is the record's. The server is tried even where it was found unreachable a moment ago.
     """
-    kinds = (body or InstanceSyncBody()).kinds
-    return accepted(await service.start_one(session, instance_id, kinds), request)
+    return accepted(await service.start_one(session, instance_id, body.kinds), request)
 
 
 @router.post(

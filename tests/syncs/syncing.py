@@ -203,7 +203,12 @@ class Syncs:
             seconds=settings.sync_seconds,
         )
         reader = ServerReader(access, largest_tables=settings.sync_tables)
-        instance_sync = InstanceSync(self._database, CircuitBreaker(self._database), reader)
+        instance_sync = InstanceSync(
+            self._database,
+            CircuitBreaker(self._database),
+            reader,
+            statistics_days=settings.statistics_retention_days,
+        )
         slots = ConnectionSlots(settings.sync_connections, settings.sync_connections_per_host)
         return SyncOperation(self._database, instance_sync, slots)
 

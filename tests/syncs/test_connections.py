@@ -1,7 +1,7 @@
 """Connection tests: of an instance, of parameters that are not saved, of many; and what is known of connections."""
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -141,8 +141,8 @@ class TestInstance:
 
 
 class TestParameters:
-    URL = "/api/v1/connections/test"
-    SERVER = {"db_type": "redis", "host": "10.0.0.1"}
+    URL: ClassVar = "/api/v1/connections/test"
+    SERVER: ClassVar = {"db_type": "redis", "host": "10.0.0.1"}
 
     async def test_are_tried_and_kept_nowhere(
         self, client: httpx.AsyncClient, servers: FakeServers, database: Database

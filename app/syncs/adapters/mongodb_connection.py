@@ -20,7 +20,7 @@ from app.models.instance import TlsMode
 from app.syncs.adapters.mongodb_failures import driver_failure
 from app.syncs.adapters.network_failures import network_failure, timed_out
 from app.syncs.adapters.port import Target
-from app.syncs.adapters.tls import client_context
+from app.syncs.adapters.tls import loaded_context
 from app.syncs.failures import FailureKind, ServerFailure
 
 Document = Mapping[str, Any]
@@ -145,7 +145,7 @@ def _verify_with(made: AsyncMongoClient[dict[str, Any]], context: ssl.SSLContext
 async def _tried(target: Target) -> tuple[str, ssl.SSLContext | None]:
     """The first address that answers, and the TLS that it does; `prefer` goes without where the handshake fails."""
     failure: ServerFailure | None = None
-    context = client_context(target)
+    context = await loaded_context(target)
     for address in target.addresses:
         try:
             await _dialled(target, address, context)

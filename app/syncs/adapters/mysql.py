@@ -16,7 +16,7 @@ from app.syncs.adapters.mysql_mariadb_accounts import mariadb_accounts
 from app.syncs.adapters.mysql_members import found_members
 from app.syncs.adapters.mysql_release import Release
 from app.syncs.adapters.port import ServerCheck, ServerSession, Target
-from app.syncs.adapters.tls import client_context
+from app.syncs.adapters.tls import loaded_context
 
 VERSION_CHARACTERS = 100
 
@@ -61,7 +61,7 @@ class MysqlAdapter:
 
 async def _signed_in(target: Target, address: str) -> tuple[MysqlConnection, Release]:
     """The connection, read-only from here on, and with the server's own time limits."""
-    connection = MysqlConnection(target, address, client_context(target))
+    connection = MysqlConnection(target, address, await loaded_context(target))
     await connection.open()
     try:
         release = Release(await connection.value("SELECT VERSION()"))

@@ -16,7 +16,7 @@ from app.syncs.adapters.redis_accounts import account_of
 from app.syncs.adapters.redis_connection import RedisConnection, Reply
 from app.syncs.adapters.redis_members import member_of, whole_number
 from app.syncs.adapters.redis_settings import SETTINGS, settings_of_info
-from app.syncs.adapters.tls import client_context
+from app.syncs.adapters.tls import loaded_context
 from app.syncs.failures import FailureKind, ServerFailure
 
 VERSION_CHARACTERS = 100
@@ -97,7 +97,7 @@ class RedisAdapter:
 
 
 async def _signed_in(target: Target, address: str) -> RedisConnection:
-    connection = RedisConnection(target, address, client_context(target))
+    connection = RedisConnection(target, address, await loaded_context(target))
     await connection.open()
     return connection
 

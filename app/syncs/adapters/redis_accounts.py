@@ -8,6 +8,7 @@ commands, and from Redis 7 on selectors in parentheses, each with patterns and r
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from app.inventory.records import FoundAccount, JsonValue
 from app.syncs.adapters.rights import Rights
@@ -116,12 +117,19 @@ def _is_superuser(rules: _Rules) -> bool:
 
 
 def _attributes(own: _Rules, selectors: Iterable[_Rules]) -> dict[str, JsonValue]:
-    """The rules on commands once more as they stand: their order counts, which that of the sorted rights does not."""
+    """The rules on commands once more in their order, which counts, and which the sorted rights do not keep."""
     attributes: dict[str, JsonValue] = {
         "flags": sorted(own.flags),
         "password_count": own.passwords,
-        "commands": " ".join(own.commands),
-        "selectors": [" ".join([*each.patterns, *each.commands, *each.others]) for each in selectors],
+        "commands": " ".join(_in_order(own.commands)),
+        "selectors": [" ".join([*each.patterns, *_in_order(each.commands), *each.others]) for each in selectors],
         "other_rules": sorted(own.others),
     }
     return {name: value for name, value in attributes.items() if value}
+
+
+def _in_order(commands: Iterable[str]) -> Iterator[str]:
+    """As the server has them, but for single commands next to each other: before 7.2 it tells them in another order
+    after each restart, which would look like a change."""
+    for is_category, rules in groupby(commands, key=lambda rule: rule[1:2] == "@"):
+        yield from rules if is_category else sorted(rules, key=lambda rule: rule[1:])

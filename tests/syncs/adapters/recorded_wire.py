@@ -37,9 +37,9 @@ async def listening(handler: Handler, context: ssl.SSLContext | None = None) -> 
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
-        server.close()
-        # Whoever was accepted a moment ago is handed over in the loop's next turns.
+        # Whoever was accepted a moment ago is handed over in the loop's next turns, unless the server is closed.
         await asyncio.sleep(0.01)
+        server.close()
         for task, writer in serving.items():
             task.cancel()
             writer.transport.abort()

@@ -57,7 +57,7 @@ class TestAccounts:
             "~cache:*": ["READ", "WRITE"],
             "~log:*": ["READ"],
         }
-        assert granted.attributes["commands"] == "-@all +@read -get +config|get"
+        assert granted.attributes["commands"] == "-@all +@read +config|get -get"
         assert revoked.permissions.object_privileges == {}
         assert "@read" not in revoked.permissions.global_privileges
         assert (revoked.is_locked, revoked.can_login, revoked.authentication_method) == (True, False, None)
@@ -139,6 +139,14 @@ class TestAccounts:
             await client.execute_command("ACL", "DELUSER", *names)
         assert len([each for each in found if each.username.startswith("crowd")]) == 5000
         assert seconds < 20
+
+    def test_the_order_of_single_commands_is_no_change(self) -> None:
+        one = account_of("user a on -@all +@read +get -set +config|get -@admin")
+        other = account_of("user a on -@all +@read -set +config|get +get -@admin")
+        assert one == other
+        moved = account_of("user a on -@all -@admin +@read +get -set +config|get")
+        assert moved is not None
+        assert moved != one
 
     def test_lines_of_other_releases(self) -> None:
         valkey = account_of("user bob on #" + "a" * 64 + " ~* resetchannels db=0,1 -@all +get")
