@@ -33,7 +33,7 @@ async def ids(registry: Registry, admin: int) -> dict[str, int]:
     """What stands for the parameters of paths: one of each, which the administrator may see."""
     key = {"prefix": "mst_00000000", "key_hash": "0" * 64, "scopes": [], "created_at": datetime.now(UTC)}
     return {
-        "instance_id": await registry.instance(),
+        "instance_id": await registry.instance(credential_id=await registry.credential()),
         "tag_id": await registry.tag(),
         "credential_id": await registry.credential(),
         "space_id": await registry.space(),
@@ -46,6 +46,21 @@ async def ids(registry: Registry, admin: int) -> dict[str, int]:
             kinds=["accounts"],
             trigger="manual",
             state="succeeded",
+        ),
+        "schedule_id": await registry.insert(
+            "schedules",
+            space_id=await registry.default_space(),
+            name="a schedule",
+            cron="0 2 * * *",
+            timezone="UTC",
+            kinds=["accounts"],
+            filter={},
+        ),
+        "classification_id": await registry.insert(
+            "account_classifications",
+            space_id=await registry.default_space(),
+            name="a class",
+            rule={"is_superuser": True},
         ),
         "operation_id": await operation_of(registry, admin, ("deleted", "failed")),
     }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.capacity.recording import SizeRecorder
+from app.classifications.assignment import AccountClassifier
 from app.inventory.account_sync import AccountSync
 from app.inventory.database_sync import DatabaseSync
 from app.inventory.member_sync import MemberSync
@@ -42,7 +43,9 @@ class FindingsRecorder:
     async def _apply(self, instance_id: int, found: Found, findings: Findings) -> SyncCounts:
         match found:
             case AccountsFound(accounts):
-                return await AccountSync(self._session).apply(instance_id, accounts, findings.seen_at)
+                counts = await AccountSync(self._session).apply(instance_id, accounts, findings.seen_at)
+                await AccountClassifier(self._session).assign(instance_id)
+                return counts
             case CapacityFound(databases, sizes):
                 counts = await DatabaseSync(self._session).apply(instance_id, databases, findings.seen_at)
                 await SizeRecorder(self._session, self._statistics_days).record(instance_id, sizes, findings.seen_at)

@@ -119,11 +119,14 @@ class MariadbServer(_Server):
         )
 
     def start(self, *options: str) -> None:
+        # A server that starts removes what it takes for its own leftovers in there.
+        (self.directory / "tmp").mkdir(exist_ok=True)
         self.give_away()
         self.launch([
             self._server,
             "--no-defaults",
             f"--datadir={self.directory / 'data'}",
+            f"--tmpdir={self.directory / 'tmp'}",
             f"--init-file={self.directory / 'first.sql'}",
             f"--bind-address={self.listen}",
             f"--port={self.port}",

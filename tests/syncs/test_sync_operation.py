@@ -567,3 +567,23 @@ class TestRights:
         assert ended.error is not None
         assert "sync:run" in ended.error["message"]
         assert [each["state"] for each in await syncs.rows("sync_sessions")] == ["failed"]
+
+
+class TestClasses:
+    async def test_follow_each_sync_of_accounts(
+        self, syncs: Syncs, registry: Registry, servers: FakeServers, credential_id: int
+    ) -> None:
+        class_id = await registry.insert(
+            "account_classifications",
+            space_id=await registry.default_space(),
+            name="superusers",
+            rule={"is_superuser": True},
+        )
+        instance_id = await server_at(registry, "10.0.0.1", credential_id=credential_id)
+        found = []
+        for is_superuser in (False, True, False):
+            servers["10.0.0.1"].accounts = (FoundAccount("app", is_superuser=is_superuser),)
+            await syncs.sync([instance_id])
+            assigned = await syncs.rows("account_classification_assignments")
+            found.append([each["classification_id"] for each in assigned])
+        assert found == [[], [class_id], []]

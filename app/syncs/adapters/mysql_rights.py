@@ -47,17 +47,17 @@ async def rights_below_server(
     await _on_databases(connection, database_columns, rights)
     for table, columns in _OBJECT_TABLES.items():
         question = f"SELECT User, Host, {columns} FROM mysql.{table}"  # noqa: S608 - names of ours
-        for number, row in enumerate(await connection.ask(question, 4, grant=NEEDED.format(table=table)), start=1):
+        for number, row in enumerate(await connection.ask(question, 7, grant=NEEDED.format(table=table)), start=1):
             _add_on_object(rights, row)
             await breathe(number)
     await _as_proxies(connection, rights)
 
 
-# What is granted on, as the inventory names it, and the set of rights.
+# The kind of routine, the parts of the name, and the set of rights.
 _OBJECT_TABLES = {
-    "tables_priv": "CONCAT(Db, '.', Table_name), Table_priv",
-    "columns_priv": "CONCAT(Db, '.', Table_name, '.', Column_name), Column_priv",
-    "procs_priv": "CONCAT(Routine_type, ' ', Db, '.', Routine_name), Proc_priv",
+    "tables_priv": "NULL, Db, Table_name, NULL, Table_priv",
+    "columns_priv": "NULL, Db, Table_name, Column_name, Column_priv",
+    "procs_priv": "Routine_type, Db, Routine_name, NULL, Proc_priv",
 }
 
 
@@ -113,11 +113,17 @@ async def _on_databases(connection: MysqlConnection, columns: Sequence[str], rig
 
 
 def _add_on_object(rights: RightsByAccount, row: Row) -> None:
-    user, host, name, members = row
+    user, host, kind, *parts, members = row
+    name = ".".join(_quoted(part) for part in parts if part is not None)
     held = [_right_by_member.get(each, each) for each in (members or "").upper().split(",") if each]
     account = rights.of(user, host)
     for right in held:
-        account.add_on_object(name or "", right, grantable=_is_grantable(right, held))
+        account.add_on_object(f"{kind} {name}" if kind else name, right, grantable=_is_grantable(right, held))
+
+
+def _quoted(part: str) -> str:
+    """So that no dot of a name is taken for one between names."""
+    return "`" + part.replace("`", "``") + "`" if "." in part or "`" in part else part
 
 
 async def _as_proxies(connection: MysqlConnection, rights: RightsByAccount) -> None:

@@ -8,7 +8,6 @@ commands, and from Redis 7 on selectors in parentheses, each with patterns and r
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from app.inventory.records import FoundAccount, JsonValue
 from app.syncs.adapters.rights import Rights
@@ -131,5 +130,16 @@ def _attributes(own: _Rules, selectors: Iterable[_Rules]) -> dict[str, JsonValue
 def _in_order(commands: Iterable[str]) -> Iterator[str]:
     """As the server has them, but for single commands next to each other: before 7.2 it tells them in another order
     after each restart, which would look like a change."""
-    for is_category, rules in groupby(commands, key=lambda rule: rule[1:2] == "@"):
-        yield from rules if is_category else sorted(rules, key=lambda rule: rule[1:])
+    single: list[str] = []
+    for rule in commands:
+        if rule[1:2] != "@":
+            single.append(rule)
+            continue
+        yield from sorted(single, key=_command_of)
+        single.clear()
+        yield rule
+    yield from sorted(single, key=_command_of)
+
+
+def _command_of(rule: str) -> str:
+    return rule[1:]

@@ -1,8 +1,7 @@
 """What SQL Server (2012 and later, and Azure SQL Managed Instance) is asked, with the shape of each answer.
 
-Columns and the rights that each view needs are from the reference; the pages stand at the queries, below
-https://learn.microsoft.com/en-us/sql/. Names of databases are put in quoted, as three-part names, so that the session
-never changes its database.
+Columns and rights are from the reference: the pages at the queries, below https://learn.microsoft.com/en-us/sql/. Names
+of databases are put in quoted, as three-part names, so that the session never changes its database.
 """
 
 from datetime import datetime
@@ -131,8 +130,8 @@ TRIVIAL = Question("SELECT 1", int)
 # t-sql/functions/serverproperty-transact-sql
 VERSION = Question("SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(100))", Version)
 
-# t-sql/functions/has-perms-by-name-transact-sql. Without VIEW ANY DEFINITION the catalogue hides what it does not show
-# instead of refusing (relational-databases/security/metadata-visibility-configuration): accounts would seem removed.
+# t-sql/functions/has-perms-by-name-transact-sql. Without VIEW ANY DEFINITION the catalogue hides instead of refusing
+# (relational-databases/security/metadata-visibility-configuration): accounts would seem removed.
 ABILITY = Question(
     """
     SELECT HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW ANY DEFINITION'), HAS_PERMS_BY_NAME(NULL, NULL, 'VIEW SERVER STATE'),

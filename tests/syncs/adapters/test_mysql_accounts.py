@@ -148,7 +148,8 @@ class TestAccounts:
 
     # No emoji: names are utf8mb3 on these servers, which refuse what is beyond it.
     @pytest.mark.parametrize(
-        "name", ['o\'brien "the boss"', CJK, "semi;colon -- x", "back`tick", "per%cent", "b\\s", "tab\there", "<b>&"]
+        "name",
+        ['o\'brien "the boss"', CJK, "semi; -- x", "back`tick", "per%cent", "b\\s", "tab\there", "with.dot"],
     )
     async def test_strange_names(self, session: ServerSession, mariadb: MariadbServer, name: str) -> None:
         # A file's name takes five bytes for each such character.
@@ -164,7 +165,8 @@ class TestAccounts:
         databases = [each.name for each in await session.databases()]
         sizes = await session.sizes(5)
         await run(mariadb, f"DROP USER {user}", f"DROP DATABASE {ident(database)}")
-        assert found.permissions.object_privileges == {f"{database}.{database}": ["SELECT"]}
+        part = ident(database) if {".", "`"} & set(database) else database
+        assert found.permissions.object_privileges == {f"{part}.{part}": ["SELECT"]}
         assert database in databases
         assert (database, database) in [(each.database_name, each.table_name) for each in sizes.tables]
 
