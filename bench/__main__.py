@@ -10,7 +10,19 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from bench import access, create, delete, latency, memory, operations, reads, workers
+from bench import (
+    access,
+    classifying,
+    create,
+    delete,
+    latency,
+    memory,
+    operations,
+    reads,
+    syncs_latency,
+    syncs_rate,
+    workers,
+)
 from bench.report import Report
 from bench.seed import POSTGRESQL, SQLITE
 from bench.servers import Databases, PostgresqlDatabases, SqliteDatabases
@@ -84,6 +96,19 @@ def _operations_memory(databases: Databases, report: Report, *, quick: bool) -> 
     memory.measure(databases, report, sizes=(10_000, 100_000) if quick else (100_000, 1_000_000))
 
 
+def _syncs_rate(databases: Databases, report: Report, *, quick: bool) -> None:
+    syncs_rate.measure(databases, report, endpoints=20 if quick else 200)
+
+
+def _syncs_latency(databases: Databases, report: Report, *, quick: bool) -> None:
+    load = syncs_latency.Load(5_000, 20, 5, 3.0, 2) if quick else syncs_latency.Load(100_000, 200, 50, 12.0, 20)
+    syncs_latency.measure(databases, report, load)
+
+
+def _classify(databases: Databases, report: Report, *, quick: bool) -> None:
+    classifying.measure(databases, report, instances=2 if quick else 20, accounts=500 if quick else 5_000)
+
+
 _measurements = {
     "create": _create,
     "delete": _delete,
@@ -98,6 +123,9 @@ _measurements = {
     "operations-latency": _operations_latency,
     "operations-workers": _operations_workers,
     "operations-memory": _operations_memory,
+    "syncs-rate": _syncs_rate,
+    "syncs-latency": _syncs_latency,
+    "classify": _classify,
 }
 
 

@@ -53,17 +53,27 @@ def looking(url: str) -> Iterator[Look]:
             runner.run(driver.close())
 
 
+def start(server: Server, path: str, body: bytes | Upload, media_type: str) -> Started:
+    """Raises RequestFailed when the answer is no operation."""
+    sent_at = time.perf_counter()
+    answer = orjson.loads(server.request("POST", path, body, media_type))
+    answered_at = time.perf_counter()
+    if "state" not in answer:
+        raise RequestFailed(f"{path} did not start an operation: {answer}")
+    return Started(answer["id"], sent_at, answered_at)
+
+
 def start_import(server: Server, file: bytes) -> Started:
     return start_upload(server, *multipart(file, IN_BACKGROUND))
 
 
 def start_upload(server: Server, body: bytes | Upload, media_type: str) -> Started:
-    return _started(server, IMPORT_PATH, body, media_type)
+    return start(server, IMPORT_PATH, body, media_type)
 
 
 def start_deletion(server: Server, ids: Iterable[int]) -> Started:
     body = orjson.dumps({"instance_ids": list(ids), "mode": "hard", "background": True})
-    return _started(server, DELETION_PATH, body, "application/json")
+    return start(server, DELETION_PATH, body, "application/json")
 
 
 def import_csv(server: Server, file: bytes) -> float:
@@ -96,12 +106,3 @@ def until(look: Look, statement: str, pause: float = LOOK_SECONDS) -> Any:
             raise TimeoutError(statement)
         time.sleep(pause)
     return found
-
-
-def _started(server: Server, path: str, body: bytes | Upload, media_type: str) -> Started:
-    sent_at = time.perf_counter()
-    answer = orjson.loads(server.request("POST", path, body, media_type))
-    answered_at = time.perf_counter()
-    if "state" not in answer:
-        raise RequestFailed(f"{path} did not start an operation: {answer}")
-    return Started(answer["id"], sent_at, answered_at)

@@ -14,7 +14,6 @@ import orjson
 from app.models.sync import SyncKind
 from bench import background, syncs_bare
 from bench.report import Case, Report, Target
-from bench.seed import parents
 from bench.servers import Databases, Server
 from bench.syncs_endpoints import SETTINGS, Endpoints, host, registered
 
@@ -28,9 +27,7 @@ SYNC_PATH = "/api/v1/syncs"
 def measure(databases: Databases, report: Report, *, endpoints: int) -> None:
     with Endpoints() as servers:
         template = f"endpoints_{endpoints}"
-        databases.prepare(
-            template, [*parents(databases.kind), *registered(databases.kind, endpoints, servers.port)]
-        )  # fmt: skip
+        databases.prepare(template, registered(databases.kind, endpoints, servers.port))
         for at_once in AT_ONCE:
             _measure_at_once(databases, report, template, servers, endpoints, at_once)
         databases.drop(template)
@@ -82,4 +79,4 @@ def batch_sync(server: Server, endpoints: int, kinds: Sequence[SyncKind], first_
     ids = range(first_id, first_id + endpoints)
     body = orjson.dumps({"instance_ids": list(ids), "kinds": kinds})
     with background.looking(server.database_url) as look:
-        return background.ended(look, background.start(server, SYNC_PATH, body))
+        return background.ended(look, background.start(server, SYNC_PATH, body, "application/json"))

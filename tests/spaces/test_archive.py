@@ -32,17 +32,33 @@ class Shelf:
     deleted_instance: int
     tag: int
     credential: int
+    schedule: int
+    classification: int
+
+    @property
+    def ids(self) -> Mapping[str, int]:
+        return {
+            "instance_id": self.instance,
+            "tag_id": self.tag,
+            "credential_id": self.credential,
+            "schedule_id": self.schedule,
+            "classification_id": self.classification,
+        }
 
 
 @pytest.fixture
 async def shelf(registry: Registry, database: Database) -> Shelf:
     space_id = await registry.space()
+    credential = await registry.credential(space_id=space_id)
+    timing = {"cron": "0 3 * * *", "timezone": "UTC", "kinds": ["accounts"], "filter": {}}
     found = Shelf(
         space_id,
-        await registry.instance(space_id=space_id),
+        await registry.instance(space_id=space_id, credential_id=credential),
         await registry.instance(space_id=space_id, deleted_at=datetime.now(UTC)),
         await registry.tag(space_id=space_id),
-        await registry.credential(space_id=space_id),
+        credential,
+        await registry.insert("schedules", space_id=space_id, name="nightly", **timing),
+        await registry.insert("account_classifications", space_id=space_id, name="class", rule={"is_superuser": True}),
     )
     async with database.writers.begin() as session:
         await session.execute(update(Space).where(Space.id == space_id).values(archived_at=utc_now()))
@@ -51,6 +67,8 @@ async def shelf(registry: Registry, database: Database) -> Shelf:
 
 Request = Callable[[Shelf], Mapping[str, Any]]
 _instance = {"name": "new", "db_type": "mysql", "host": "new.example"}
+_schedule = {"name": "new", "cron": "0 3 * * *"}
+_classification = {"name": "new", "rule": {"is_superuser": True}}
 _credential = {"name": "new", "type": "database", "username": "u", "password": "p"}
 
 # How to write into the archived space by each call that could; its answer must be a 409.
@@ -67,6 +85,13 @@ REFUSED: Mapping[tuple[str, str], Request] = {
     ("patch", "/tags/{tag_id}"): lambda shelf: {"json": {"color": "#ffffff"}},
     ("post", "/credentials"): lambda shelf: {"json": _credential | {"space_id": shelf.space_id}},
     ("patch", "/credentials/{credential_id}"): lambda shelf: {"json": {"password": "new"}},
+    ("post", "/instances/{instance_id}/sync"): lambda shelf: {"json": {}},
+    ("post", "/syncs"): lambda shelf: {"json": {"instance_ids": [shelf.instance]}},
+    ("post", "/schedules"): lambda shelf: {"json": _schedule | {"space_id": shelf.space_id}},
+    ("patch", "/schedules/{schedule_id}"): lambda shelf: {"json": {"paused": True}},
+    ("post", "/schedules/{schedule_id}/run"): lambda shelf: {},
+    ("post", "/classifications"): lambda shelf: {"json": _classification | {"space_id": shelf.space_id}},
+    ("patch", "/classifications/{classification_id}"): lambda shelf: {"json": {"priority": 7}},
 }
 # What an archived space still takes, and why.
 ALLOWED: Mapping[tuple[str, str], str] = {
@@ -79,6 +104,12 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("delete", "/operations/{operation_id}"): "deleting goes on",
     ("delete", "/tags/{tag_id}"): "deleting goes on",
     ("delete", "/credentials/{credential_id}"): "deleting goes on",
+    ("delete", "/schedules/{schedule_id}"): "deleting goes on",
+    ("delete", "/classifications/{classification_id}"): "deleting goes on",
+    ("post", "/classifications/evaluate"): "it changes nothing",
+    ("post", "/connections/test"): "it changes nothing",
+    ("post", "/instances/{instance_id}/test-connection"): "whether a server is reached can still be looked at",
+    ("post", "/instances/batch-test-connections"): "whether servers are reached can still be looked at",
     ("post", "/spaces"): "it makes another one",
     ("patch", "/spaces/{space_id}"): "the space itself is not in the space",
     ("delete", "/spaces/{space_id}"): "deleting goes on",
@@ -108,8 +139,8 @@ class TestEveryCallThatWrites:
     ) -> None:
         before = await registry.counts()
         request = dict(REFUSED[method, path](shelf))
-        ids = {"instance_id": request.pop("instance_id", shelf.instance), "tag_id": shelf.tag}
-        answer = await client.request(method, API + path.format(**ids, credential_id=shelf.credential), **request)
+        ids = {name: request.pop(name, value) for name, value in shelf.ids.items()}
+        answer = await client.request(method, API + path.format(**ids), **request)
         assert problem(answer) == (409, 25016)
         assert "archived" in answer.json()["detail"]
         after = await registry.counts()
@@ -120,8 +151,8 @@ class TestEveryCallThatWrites:
         """The test above sees something."""
         assert (await client.post(f"{API}/spaces/{shelf.space_id}/unarchive")).status_code == 200
         request = dict(REFUSED[method, path](shelf))
-        ids = {"instance_id": request.pop("instance_id", shelf.instance), "tag_id": shelf.tag}
-        answer = await client.request(method, API + path.format(**ids, credential_id=shelf.credential), **request)
+        ids = {name: request.pop(name, value) for name, value in shelf.ids.items()}
+        answer = await client.request(method, API + path.format(**ids), **request)
         assert answer.is_success, answer.text
 
 
