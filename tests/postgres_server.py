@@ -20,7 +20,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _memory() -> Path | None:
+def memory() -> Path | None:
     """Where files are kept in memory, if there is plenty of room (in a container there often is not).
 
     A database for each test is hundreds of files, made and deleted again: after some thousands of them ext4 searches
@@ -40,7 +40,7 @@ class PostgresServer:
 
     def __init__(self, *, fsync: bool = False, standby_of: "PostgresServer | None" = None) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="muster-postgres-"))
-        self.storage = Path(tempfile.mkdtemp(prefix="muster-postgres-", dir=None if fsync else _memory()))
+        self.storage = Path(tempfile.mkdtemp(prefix="muster-postgres-", dir=None if fsync else memory()))
         self.data = self.storage / "data"
         self.port = free_port()
         self._fsync = "on" if fsync else "off"

@@ -1,8 +1,10 @@
 """Opens credentials for connecting to servers: the one place where a password leaves its seal."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pydantic import SecretStr
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.credentials import repository
 from app.credentials.encryption import SecretBox
@@ -17,6 +19,13 @@ class SignIn:
     password: SecretStr
 
 
+class SealedSignIn(NamedTuple):
+    """The same as it is stored, the password still sealed."""
+
+    username: str | None
+    token: str | None
+
+
 class SignIns:
     def __init__(self, database: Database, box: SecretBox) -> None:
         self._database = database
@@ -27,8 +36,15 @@ class SignIns:
 
         None when the credential is gone. Raises SecretUnreadable."""
         async with self._database.batch_connections, self._database.readers() as session:
-            found = await repository.sealed_sign_in(session, credential_id)
-        if found is None:
-            return None
-        username, token = found
+            found = await self.find(session, credential_id)
+        return None if found is None else self.open(found)
+
+    async def find(self, session: AsyncSession, credential_id: int) -> SealedSignIn | None:
+        """For whoever has a transaction open already; None when the credential is gone."""
+        found = await repository.sealed_sign_in(session, credential_id)
+        return None if found is None else SealedSignIn(*found)
+
+    def open(self, sealed: SealedSignIn) -> SignIn:
+        """As `of`: when a server is about to be connected to. Raises SecretUnreadable."""
+        username, token = sealed
         return SignIn(username or "", SecretStr("" if token is None else self._box.open(token)))

@@ -8,20 +8,17 @@
 What is known is a row that all workers share, and that is there only while an endpoint cannot be reached.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database, run_in_transaction
+from app.database import Database
 from app.models.base import utc_now
 from app.syncs import endpoint_repository as repository
 from app.syncs.endpoint_repository import UnreachableEndpoint
 from app.syncs.failures import FailureKind, ServerFailure
-
-T = TypeVar("T")
+from app.syncs.transactions import in_whole_transaction
 
 FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 30.0
@@ -57,7 +54,17 @@ class CircuitBreaker:
     async def admit(self, endpoint: Endpoint, *, is_forced: bool = False) -> Admission:
         """To be asked before the endpoint is connected to; whoever is forced is never refused."""
         async with self._database.batch_connections, self._database.readers() as session:
-            known = await repository.find(session, endpoint.host, endpoint.port)
+            known = await self.look(session, endpoint)
+        return await self.admit_known(endpoint, known, is_forced=is_forced)
+
+    async def look(self, session: AsyncSession, endpoint: Endpoint) -> UnreachableEndpoint | None:
+        """What is known against it, for whoever has a transaction open already."""
+        return await repository.find(session, endpoint.host, endpoint.port)
+
+    async def admit_known(
+        self, endpoint: Endpoint, known: UnreachableEndpoint | None, *, is_forced: bool = False
+    ) -> Admission:
+        """As `admit`, of an endpoint that was looked at a moment ago."""
         if known is None:
             return Admission()
         if is_forced or known.retry_at is None or await self._may_probe(endpoint, known):
@@ -80,8 +87,8 @@ class CircuitBreaker:
             return False
         # A probe whose worker dies is followed by another one.
         until = now + self._open_time(known.failures)
-        return await self._written(
-            lambda session: repository.claim_probe(session, endpoint.host, endpoint.port, now, until)
+        return await in_whole_transaction(
+            self._database, lambda session: repository.claim_probe(session, endpoint.host, endpoint.port, now, until)
         )
 
     async def _note_failure(self, endpoint: Endpoint, kind: FailureKind) -> datetime:
@@ -93,14 +100,12 @@ class CircuitBreaker:
                 await repository.hold_back(session, endpoint.host, endpoint.port, retry_at)
             return noted.unreachable_since
 
-        return await self._written(note)
+        return await in_whole_transaction(self._database, note)
 
     async def _forget(self, endpoint: Endpoint) -> None:
-        await self._written(lambda session: repository.forget(session, endpoint.host, endpoint.port))
-
-    async def _written(self, write: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        async with self._database.batch_connections:
-            return await run_in_transaction(self._database.writers, write)
+        await in_whole_transaction(
+            self._database, lambda session: repository.forget(session, endpoint.host, endpoint.port)
+        )
 
     def _open_time(self, failures: int) -> timedelta:
         doublings = min(max(0, failures - FAILURES_TO_OPEN), 10)

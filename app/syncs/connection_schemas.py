@@ -24,6 +24,7 @@ class ConnectionParameters(BaseModel):
         extra="forbid",
         json_schema_extra={
             "examples": [
+                {"db_type": "mysql", "host": "orders-02.db.example", "credential_id": 1},
                 {
                     "db_type": "postgresql",
                     "host": "orders-01.db.example",
@@ -32,7 +33,7 @@ class ConnectionParameters(BaseModel):
                     "username": "muster",
                     "password": "a-password",
                     "tls_mode": "require",
-                }
+                },
             ]
         },
     )

@@ -5,7 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from app.capacity.records import Sizes
+from app.credentials.sign_ins import SealedSignIn
 from app.inventory.records import FoundAccount, FoundDatabase, Member
 from app.models.base import utc_now
 from app.models.sync import SyncKind
@@ -69,10 +72,14 @@ class ServerReader:
         self._access = access
         self._largest_tables = largest_tables
 
-    async def read(self, instance: SyncedInstance, kinds: Sequence[SyncKind]) -> Findings:
-        """Each kind with what was found of it or with a failure: nothing is raised, but for the database's errors."""
+    async def sign_in_of(self, session: AsyncSession, instance: SyncedInstance) -> SealedSignIn | None:
+        """What `read` is to sign in with; None when the credential is gone."""
+        return await self._access.sealed_sign_in_of(session, instance.credential_id)
+
+    async def read(self, instance: SyncedInstance, sealed: SealedSignIn | None, kinds: Sequence[SyncKind]) -> Findings:
+        """Each kind with what was found of it or with a failure: nothing is raised."""
         findings = Findings()
-        sign_in = await self._access.sign_in_of(instance.credential_id)
+        sign_in = self._access.opened(sealed)
         if isinstance(sign_in, ServerFailure):
             findings.fail_rest(kinds, sign_in)
             return findings

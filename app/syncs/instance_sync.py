@@ -1,33 +1,33 @@
 """Syncs one instance.
 
-1. A transaction begins its turn: the instance is looked at as it is now, and records that are running are written.
-2. The server is asked, with no transaction open: its endpoint's circuit, its addresses, a connection, every kind.
+1. A transaction begins its turn: the instance is looked at as it is now, with its endpoint's circuit and what it is
+   signed in to with, and records that are running are written.
+2. The server is asked, with no transaction open: its addresses, a connection, every kind.
 3. A transaction ends the turn: what was found, the records, the operation's item. Either all of it is there after a
    crash, or nothing but records that are running, and whoever takes the operation over begins the turn again.
 """
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database, is_disconnect, run_in_transaction
+from app.credentials.sign_ins import SealedSignIn
+from app.database import Database, is_disconnect
 from app.models.base import utc_now
 from app.operations.ledger import Fenced, Ledger
 from app.syncs import repository
 from app.syncs.breaker import CircuitBreaker, Endpoint
+from app.syncs.endpoint_repository import UnreachableEndpoint
 from app.syncs.fetching import Findings, ServerReader
 from app.syncs.outcomes import InstanceOutcome, ItemStatus, KindOutcome, OwnErrorKind, SyncError, storable
 from app.syncs.progress import SyncProgressTracker
 from app.syncs.recording import FindingsRecorder
 from app.syncs.records import OrderedSync, SyncedInstance
+from app.syncs.transactions import in_whole_transaction
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 MAX_VERSION_CHARACTERS = 100
 
@@ -42,6 +42,19 @@ class Turn:
     position: int
     instance_id: int
     host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The instance of a turn that has begun, what is known against its endpoint, and its credential."""
+
+    instance: SyncedInstance
+    known: UnreachableEndpoint | None
+    sealed: SealedSignIn | None
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return Endpoint(self.instance.host, self.instance.port)
 
 
 def refusal(instance: SyncedInstance) -> SyncError | None:
@@ -67,22 +80,26 @@ class InstanceSync:
 
     async def sync(self, turn: Turn) -> ItemStatus:
         """Writes the instance's item. Raises Fenced, and the database's error when it is away."""
-        begun = await self._in_transaction(lambda session: self._begin(session, turn))
+        begun = await in_whole_transaction(self._database, lambda session: self._begin(session, turn))
         if isinstance(begun, ItemStatus):
             return begun
-        findings = await self._ask(turn, begun)
+        instance, findings = begun.instance, await self._ask(turn, begun)
         try:
-            return await self._in_transaction(lambda session: self._end(session, turn, begun, findings))
+            return await in_whole_transaction(
+                self._database, lambda session: self._end(session, turn, instance, findings)
+            )
         except Fenced:
             raise
         except Exception as error:
             if is_disconnect(error):
                 raise
             # What one server says must not keep the others from being recorded.
-            log.error("what a server said could not be recorded", instance_id=begun.id, exc_info=error)
-            return await self._in_transaction(lambda session: self._not_recorded(session, turn, begun, findings))
+            log.error("what a server said could not be recorded", instance_id=instance.id, exc_info=error)
+            return await in_whole_transaction(
+                self._database, lambda session: self._not_recorded(session, turn, instance, findings)
+            )
 
-    async def _begin(self, session: AsyncSession, turn: Turn) -> SyncedInstance | ItemStatus:
+    async def _begin(self, session: AsyncSession, turn: Turn) -> Begun | ItemStatus:
         """The item's status when the turn is over already."""
         await turn.ledger.hold(session)
         instance = await repository.hold_instance(session, turn.space_id, turn.instance_id)
@@ -92,16 +109,18 @@ class InstanceSync:
         if error is not None:
             return await _ended(session, turn, InstanceOutcome.refused(instance, error), utc_now())
         await _tracker(session, turn).begin_instance(instance.id, turn.ordered.kinds, utc_now())
-        return instance
+        known = await self._breaker.look(session, Endpoint(instance.host, instance.port))
+        return Begun(instance, known, await self._reader.sign_in_of(session, instance))
 
-    async def _ask(self, turn: Turn, instance: SyncedInstance) -> Findings:
-        endpoint, kinds = Endpoint(instance.host, instance.port), turn.ordered.kinds
-        admission = await self._breaker.admit(endpoint, is_forced=turn.ordered.ignores_open_circuit)
+    async def _ask(self, turn: Turn, begun: Begun) -> Findings:
+        endpoint, kinds = begun.endpoint, turn.ordered.kinds
+        is_forced = turn.ordered.ignores_open_circuit
+        admission = await self._breaker.admit_known(endpoint, begun.known, is_forced=is_forced)
         if admission.refusal is not None:
             findings = Findings(unreachable_since=admission.unreachable_since)
             findings.fail_rest(kinds, admission.refusal)
             return findings
-        findings = await self._reader.read(instance, kinds)
+        findings = await self._reader.read(begun.instance, begun.sealed, kinds)
         findings.unreachable_since = await self._breaker.note(endpoint, admission, findings.failure)
         return findings
 
@@ -125,10 +144,6 @@ class InstanceSync:
         kinds = dict.fromkeys(turn.ordered.kinds, KindOutcome(error=_NOT_RECORDED))
         outcome = InstanceOutcome.of(instance, kinds, findings.unreachable_since)
         return await _ended(session, turn, outcome, findings.seen_at)
-
-    async def _in_transaction(self, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
-        async with self._database.batch_connections:
-            return await run_in_transaction(self._database.writers, work)
 
 
 _NOT_RECORDED = SyncError(

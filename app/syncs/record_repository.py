@@ -1,6 +1,7 @@
 """SQL about what a sync did for each instance and kind."""
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
@@ -28,11 +29,16 @@ _of_instances = _records.join(_instances, _instances.c.id == _records.c.instance
 async def put(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes records, of instances that were looked up; one that is there from an earlier attempt gets their values.
     All rows name the same columns."""
-    dialect = postgresql if dialect_name(session) == "postgresql" else sqlite
-    written = dialect.insert(_records).values(list(rows))
-    changed = {name: written.excluded[name] for name in (*rows[0], "updated_at") if name not in _key}
-    statement = written.on_conflict_do_update(index_elements=[_records.c[name] for name in _key], set_=changed)
-    await session.execute(statement, execution_options=SPACES_CHECKED)
+    statement = _upsert(dialect_name(session), tuple(rows[0]))
+    await session.execute(statement, list(rows), execution_options=SPACES_CHECKED)
+
+
+@lru_cache
+def _upsert(dialect: str, names: Sequence[str]) -> postgresql.Insert | sqlite.Insert:
+    """Made once, and compiled once for any number of rows: otherwise every turn of a sync would wait for that twice."""
+    written = postgresql.insert(_records) if dialect == "postgresql" else sqlite.insert(_records)
+    changed = {name: written.excluded[name] for name in (*names, "updated_at") if name not in _key}
+    return written.on_conflict_do_update(index_elements=[_records.c[name] for name in _key], set_=changed)
 
 
 async def page(session: AsyncSession, session_id: int, wanted: RecordFilter, request: PageRequest) -> RecordPage:

@@ -120,5 +120,6 @@ async def delete_schedule(service: Changing, schedule_id: ResourceId, if_match: 
 )
 async def run_schedule(service: Changing, request: Request, schedule_id: ResourceId) -> Response:
     """Also one that is paused; its own times stay as they are. Asks for the permission `sync:run` too."""
+    await service.get(schedule_id)
     narrow_to(Permission.SYNC_RUN)
     return accepted(await service.run(schedule_id), request)

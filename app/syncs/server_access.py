@@ -5,9 +5,10 @@ import traceback
 from collections.abc import Awaitable, Callable
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.credentials.encryption import SecretUnreadable
-from app.credentials.sign_ins import SignIn, SignIns
+from app.credentials.sign_ins import SealedSignIn, SignIn, SignIns
 from app.syncs.adapters.port import ServerSession
 from app.syncs.adapters.registry import adapter_of
 from app.syncs.failures import FailureKind, ServerFailure
@@ -32,14 +33,18 @@ class ServerAccess:
         try:
             found = None if credential_id is None else await self._sign_ins.of(credential_id)
         except SecretUnreadable as error:
-            return ServerFailure(
-                FailureKind.CREDENTIAL_UNREADABLE,
-                f"the credential's password cannot be opened: {error}",
-                "set the credential's password again, or give the service the key that it was sealed with",
-            )
-        return found or ServerFailure(
-            FailureKind.CREDENTIAL_UNREADABLE, "the instance's credential is gone", "give the instance another one"
-        )
+            return _unreadable(error)
+        return found or _gone()
+
+    async def sealed_sign_in_of(self, session: AsyncSession, credential_id: int | None) -> SealedSignIn | None:
+        """The same in two steps, of which this one needs a session and `opened` none."""
+        return None if credential_id is None else await self._sign_ins.find(session, credential_id)
+
+    def opened(self, sealed: SealedSignIn | None) -> SignIn | ServerFailure:
+        try:
+            return _gone() if sealed is None else self._sign_ins.open(sealed)
+        except SecretUnreadable as error:
+            return _unreadable(error)
 
     async def ask(self, place: ServerPlace, sign_in: SignIn, question: Question) -> ServerFailure | None:
         """Why the question could not be asked to its end; nothing is raised."""
@@ -62,6 +67,20 @@ class ServerAccess:
             f"the server was not done within {self._seconds:g} s",
             "look whether the server answers slowly; MUSTER_SYNC_SECONDS sets the time limit",
         )
+
+
+def _gone() -> ServerFailure:
+    return ServerFailure(
+        FailureKind.CREDENTIAL_UNREADABLE, "the instance's credential is gone", "give the instance another one"
+    )
+
+
+def _unreadable(error: SecretUnreadable) -> ServerFailure:
+    return ServerFailure(
+        FailureKind.CREDENTIAL_UNREADABLE,
+        f"the credential's password cannot be opened: {error}",
+        "set the credential's password again, or give the service the key that it was sealed with",
+    )
 
 
 def _unexpected(place: ServerPlace, error: Exception) -> ServerFailure:

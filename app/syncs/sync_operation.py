@@ -4,13 +4,11 @@
    gets its item at once.
 2. The others have their turn (instance_sync) whenever a connection is free and their host has room: a server that is
    slow keeps one connection, and nobody else waits for it.
-3. When the operation is to stop, turns that are writing may end; those that wait for a server are given up within a
-   second, without an item: whoever goes on with the operation begins them again.
+3. When the operation is to stop, turns that are writing end what they write; those that wait for a server are given up
+   at once, without an item: whoever goes on with the operation begins them again.
 """
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import islice
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,9 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.gate import narrow_to
 from app.access.permissions import Permission
 from app.audit.recorder import AuditEntry
-from app.background import in_background
 from app.caller import current_call
-from app.database import Database, run_in_transaction
+from app.database import Database
 from app.errors import Forbidden
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now
@@ -34,11 +31,11 @@ from app.syncs.outcomes import InstanceOutcome, ItemStatus
 from app.syncs.progress import SyncProgressTracker
 from app.syncs.records import OrderedSync, SyncedInstance
 from app.syncs.slots import ConnectionSlots, Waiting
+from app.syncs.transactions import in_whole_transaction
+from app.syncs.turns import take_turns
 
 # Looked at, or refused, in one go.
 SLICE_IDS = 500
-# A turn that is writing when the operation is to stop has so long to be done.
-STOP_SECONDS = 0.1
 
 # By its place in the list of ids, from 1 on: an id.
 Positions = Mapping[int, int]
@@ -63,7 +60,11 @@ class SyncOperation:
         for some in _slices(await self._begun(work, ordered)):
             if not work.stop.is_set():
                 turns += await self._look(work, ordered, space_id, some)
-        await self._until_stopped(work, Waiting(turns))
+
+        async def take(turn: Turn) -> None:
+            work.advance([await self._instance_sync.sync(turn)])
+
+        await take_turns(self._slots, Waiting(turns), take, work.stop)
         if work.stop.is_set():
             await self._abandon(work, ordered)
 
@@ -93,7 +94,7 @@ class SyncOperation:
             known = await work.ledger.statuses(session, 1, len(ordered.instance_ids))
             return {place: key for place, key in ordered.positions().items() if place not in known}
 
-        return await run_in_transaction(self._database.writers, begin)
+        return await in_whole_transaction(self._database, begin)
 
     async def _look(self, work: Work, ordered: OrderedSync, space_id: int, positions: Positions) -> list[Turn]:
         """Turns for those that can be synced; the others get their items."""
@@ -105,7 +106,7 @@ class SyncOperation:
             await self._refuse(session, work, ordered, refused)
             return found, refused
 
-        found, refused = await run_in_transaction(self._database.writers, look)
+        found, refused = await in_whole_transaction(self._database, look)
         work.advance(each.status for each in refused)
         without_turn = {each.instance_id for each in refused}
         return [
@@ -124,36 +125,6 @@ class SyncOperation:
             tracker = SyncProgressTracker(session, ordered.session_id)
             await tracker.end_instances(there, ordered.kinds, utc_now())
 
-    async def _until_stopped(self, work: Work, waiting: Waiting[Turn]) -> None:
-        turns = asyncio.create_task(self._take_turns(work, waiting))
-        try:
-            async with in_background(_cancel_after(work.stop, turns)):
-                await asyncio.wait({turns})
-        finally:
-            turns.cancel()
-            await asyncio.wait({turns})
-        if not turns.cancelled():
-            turns.result()
-
-    async def _take_turns(self, work: Work, waiting: Waiting[Turn]) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                while waiting and not work.stop.is_set():
-                    turn = await self._slots.take(waiting)
-                    task = group.create_task(self._take_turn(work, turn))
-                    # Not in the task: one that is cancelled before it begins does nothing at all.
-                    task.add_done_callback(partial(self._free, turn))
-        except BaseExceptionGroup as errors:
-            # Whoever runs operations knows the database's errors and Fenced by their types.
-            raise errors.exceptions[0] from None
-
-    def _free(self, turn: Turn, _: object) -> None:
-        self._slots.free(turn.host)
-
-    async def _take_turn(self, work: Work, turn: Turn) -> None:
-        if not work.stop.is_set():
-            work.advance([await self._instance_sync.sync(turn)])
-
     async def _abandon(self, work: Work, ordered: OrderedSync) -> None:
         """What is under way keeps nobody from deleting an instance until somebody goes on with it."""
 
@@ -161,7 +132,7 @@ class SyncOperation:
             await work.ledger.hold(session)
             await SyncProgressTracker(session, ordered.session_id).abandon()
 
-        await run_in_transaction(self._database.writers, abandon)
+        await in_whole_transaction(self._database, abandon)
 
 
 def _space_of(work: Work) -> int:
@@ -179,12 +150,6 @@ def _refused(instance: SyncedInstance | None, instance_id: int) -> InstanceOutco
         return InstanceOutcome(ItemStatus.MISSING, instance_id)
     error = refusal(instance)
     return None if error is None else InstanceOutcome.refused(instance, error)
-
-
-async def _cancel_after(stop: asyncio.Event, turns: asyncio.Task[None]) -> None:
-    await stop.wait()
-    await asyncio.sleep(STOP_SECONDS)
-    turns.cancel()
 
 
 def _slices(positions: Positions) -> Iterator[Positions]:

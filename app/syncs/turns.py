@@ -1,7 +1,7 @@
 """Has many servers asked at once: each has its turn whenever a connection is free and its host has room.
 
-A server that is slow keeps one connection, and nobody else waits for it. When it is to stop, turns that are nearly done
-may end; those that wait for a server are given up within a second.
+A server that is slow keeps one connection, and nobody else waits for it. When it is to stop, turns that are writing end
+what they write (app.syncs.transactions); those that wait for a server are given up at once.
 """
 
 import asyncio
@@ -13,9 +13,6 @@ from app.background import in_background
 from app.syncs.slots import ConnectionSlots, OnHost, Waiting
 
 TurnT = TypeVar("TurnT", bound=OnHost)
-
-# A turn that is writing when it is to stop has so long to be done.
-STOP_SECONDS = 0.25
 
 
 async def take_turns(
@@ -58,5 +55,4 @@ async def _take(turn: TurnT, take: Callable[[TurnT], Awaitable[None]], stop: asy
 
 async def _cancel_after(stop: asyncio.Event, turns: asyncio.Task[None]) -> None:
     await stop.wait()
-    await asyncio.sleep(STOP_SECONDS)
     turns.cancel()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.postgres_server import START_SECONDS, _memory, free_port
+from tests.postgres_server import START_SECONDS, free_port, memory
 from tests.syncs.certificates import CertificateAuthority, ServerFiles
 
 ROOT_PASSWORD = "root-of-the-tests"
@@ -40,7 +40,7 @@ class _Server:
 
     def __init__(self, name: str, listen: str) -> None:
         # In memory where there is room: DDL waits for the disk several times a table.
-        self.directory = Path(tempfile.mkdtemp(prefix=f"muster-{name}-", dir=_memory()))
+        self.directory = Path(tempfile.mkdtemp(prefix=f"muster-{name}-", dir=memory()))
         self.listen = listen
         self.port = free_port()
         self.user = "nobody" if os.geteuid() == 0 else None

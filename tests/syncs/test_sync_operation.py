@@ -348,7 +348,7 @@ class TestCancel:
         """Turns are cut off at every place; nothing is lost, and nothing is done twice."""
 
         async def dawdle(name: str) -> None:
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.01)
 
         ids = []
         for number in range(60):
