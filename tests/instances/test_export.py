@@ -27,7 +27,7 @@ COLUMNS = [
     "sync_policy", "is_active", "deletion_protection",
 ]  # fmt: skip
 FURTHER = [
-    "id", "space_id", "version", "last_connected_at", "deleted_at", "revision", "created_at", "updated_at",
+    "id", "space_id", "tls_mode", "tls_ca_file", "version", "last_connected_at", "deleted_at", "revision", "created_at", "updated_at",
     "created_by", "updated_by",
 ]  # fmt: skip
 
@@ -133,6 +133,8 @@ class TestFile:
         assert {column: row[column] for column in FURTHER} == {
             "id": str(instance_id),
             "space_id": str(await registry.default_space()),
+            "tls_mode": "",
+            "tls_ca_file": "",
             "version": "8.4",
             "last_connected_at": "2026-01-02T03:04:05.000006Z",
             "deleted_at": "",

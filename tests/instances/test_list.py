@@ -83,6 +83,8 @@ class TestItems:
             "sync_policy": "daily",
             "is_active": False,
             "deletion_protection": True,
+            "tls_mode": None,
+            "tls_ca_file": None,
             "version": "16.4",
             "last_connected_at": "2026-01-02T03:04:05.000678Z",
             "deleted_at": None,

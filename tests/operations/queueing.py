@@ -46,6 +46,9 @@ class Counting:
             work.advance(["done"])
             await asyncio.sleep(self._pause_seconds)
 
+    async def ended(self, session: AsyncSession, operation: OperationRecord, state: OperationState) -> None:
+        pass
+
     def audit_entry(self, operation: OperationRecord, outcome: AuditOutcome) -> AuditEntry:
         return AuditEntry("operation:count", "operation", operation.id, None, None, outcome)
 

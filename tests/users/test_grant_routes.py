@@ -7,7 +7,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.access.permissions import Permission
+from app.access.permissions import BUILT_IN_ROLES, VIEWER, Permission
 from app.database import Database
 from tests.factories import Registry
 from tests.users.acting import audited, client_as, client_with, problem
@@ -127,13 +127,7 @@ class TestEscalation:
         assert answer.status_code == 200
 
 
-_of_a_viewer = (
-    Permission.INSTANCE_READ,
-    Permission.INSTANCE_EXPORT,
-    Permission.TAG_READ,
-    Permission.SPACE_READ,
-    Permission.OPERATION_READ,
-)
+_of_a_viewer = tuple(BUILT_IN_ROLES[VIEWER])
 
 
 class TestLastAdmin:
