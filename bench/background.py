@@ -88,9 +88,9 @@ def delete(server: Server, ids: Iterable[int]) -> float:
         return ended(look, start_deletion(server, ids))
 
 
-def ended(look: Look, started: Started) -> float:
+def ended(look: Look, started: Started, pause: float = LOOK_SECONDS) -> float:
     """Seconds from asking until the end of the operation. Raises RequestFailed unless it succeeded."""
-    found = until(look, f"SELECT state FROM operations WHERE id = {started.id} AND finished_at IS NOT NULL")
+    found = until(look, f"SELECT state FROM operations WHERE id = {started.id} AND finished_at IS NOT NULL", pause)
     seconds = time.perf_counter() - started.sent_at
     if found != "succeeded":
         error = look(f"SELECT CAST(error AS text) FROM operations WHERE id = {started.id}")

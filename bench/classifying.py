@@ -158,11 +158,22 @@ def _rules_with(number: int) -> Iterator[Json]:
     yield {"has_role": role}
     yield {"has_privilege": {"privilege": privilege, "on": f"shop_{number}*"}}
     yield {"all": [{"name_matches": f"*_{number}*"}, {"not": {"is_superuser": True}}]}
-    yield {"any": [{"is_superuser": True}, {"has_role": f"{role[:4]}*"}, {"has_privilege": privilege}]}
+    yield {
+        "any": [
+            {"is_superuser": True},
+            {"has_role": f"{role[:-1]}?"},
+            {"has_privilege": {"privilege": privilege, "on": "*"}},
+        ]
+    }
     yield {
         "all": [
             {"db_type_in": [_type_of(number).value, _type_of(number + 1).value]},
-            {"any": [{"has_privilege": {"privilege": privilege, "on": f"*.t_{number}"}}, {"has_role": "*_dba"}]},
+            {
+                "any": [
+                    {"has_privilege": {"privilege": privilege, "on": f"shop_{number}.t_*"}},
+                    {"has_role": _ROLES[-1]},
+                ]
+            },
             {"not": {"name_matches": f"tmp_*{number}"}},
         ]
     }

@@ -17,7 +17,7 @@ from app.syncs.connection_records import ConnectionReport, OrderedTest
 from app.syncs.connection_tests import ConnectionTests
 from app.syncs.outcomes import ItemStatus, OwnErrorKind, SyncError
 from app.syncs.records import SyncedInstance
-from app.syncs.slots import ConnectionSlots, Waiting
+from app.syncs.slots import ConnectionSlots, Place, Waiting
 from app.syncs.transactions import in_whole_transaction
 from app.syncs.turns import take_turns
 
@@ -48,7 +48,7 @@ class ConnectionTestOperation:
         narrow_to(Permission.SYNC_RUN)
         turns = await self._look(work, OrderedTest.read(work.operation.request))
 
-        async def take(turn: Turn) -> None:
+        async def take(turn: Turn, place: Place) -> None:
             report = await self._tests.try_out(turn.instance)
             status = ItemStatus.SUCCEEDED if report.failure is None else ItemStatus.FAILED
             await self._note(work, [_item(turn.position, turn.instance, status, report)])

@@ -7,6 +7,7 @@
    crash, or nothing but records that are running, and whoever takes the operation over begins the turn again.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -25,11 +26,14 @@ from app.syncs.outcomes import InstanceOutcome, ItemStatus, KindOutcome, OwnErro
 from app.syncs.progress import SyncProgressTracker
 from app.syncs.recording import FindingsRecorder
 from app.syncs.records import OrderedSync, SyncedInstance
+from app.syncs.slots import Place
 from app.syncs.transactions import in_whole_transaction
 
 log = structlog.get_logger(__name__)
 
 MAX_VERSION_CHARACTERS = 100
+# Turns that need no connection any more, and write: what servers said must not pile up while the database is slow.
+WRITING_TURNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +81,20 @@ class InstanceSync:
         self._breaker = breaker
         self._reader = reader
         self._statistics_days = statistics_days
+        self._writing = asyncio.Semaphore(WRITING_TURNS)
 
-    async def sync(self, turn: Turn) -> ItemStatus:
-        """Writes the instance's item. Raises Fenced, and the database's error when it is away."""
+    async def sync(self, turn: Turn, place: Place) -> ItemStatus:
+        """Writes the instance's item. `place` is given back as soon as the connection is closed, so that another server
+        is asked meanwhile. Raises Fenced, and the database's error when it is away."""
         begun = await in_whole_transaction(self._database, lambda session: self._begin(session, turn))
         if isinstance(begun, ItemStatus):
             return begun
-        instance, findings = begun.instance, await self._ask(turn, begun)
+        findings = await self._ask(turn, begun)
+        async with self._writing:
+            place.free()
+            return await self._write(turn, begun.instance, findings)
+
+    async def _write(self, turn: Turn, instance: SyncedInstance, findings: Findings) -> ItemStatus:
         try:
             return await in_whole_transaction(
                 self._database, lambda session: self._end(session, turn, instance, findings)

@@ -66,8 +66,25 @@ class ConnectionSlots:
         freed, self._freed = self._freed, asyncio.Event()
         freed.set()
 
+    def place(self, host: Hashable) -> "Place":
+        """Of whoever has just taken an item of the host."""
+        return Place(self, host)
+
     def _host_with_room(self, waiting: Waiting[ItemT]) -> Hashable | None:
         """(No more hosts can be full than there are slots, so this looks at few.)"""
         if self._left <= 0:
             return None
         return next((host for host in waiting.hosts if self._used[host] < self._per_host), None)
+
+
+class Place:
+    """A slot that somebody has. It is given back once, when the first asks for that."""
+
+    def __init__(self, slots: ConnectionSlots, host: Hashable) -> None:
+        self._slots: ConnectionSlots | None = slots
+        self._host = host
+
+    def free(self) -> None:
+        slots, self._slots = self._slots, None
+        if slots is not None:
+            slots.free(self._host)

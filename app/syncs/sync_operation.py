@@ -30,7 +30,7 @@ from app.syncs.instance_sync import InstanceSync, Turn, refusal
 from app.syncs.outcomes import InstanceOutcome, ItemStatus
 from app.syncs.progress import SyncProgressTracker
 from app.syncs.records import OrderedSync, SyncedInstance
-from app.syncs.slots import ConnectionSlots, Waiting
+from app.syncs.slots import ConnectionSlots, Place, Waiting
 from app.syncs.transactions import in_whole_transaction
 from app.syncs.turns import take_turns
 
@@ -61,8 +61,8 @@ class SyncOperation:
             if not work.stop.is_set():
                 turns += await self._look(work, ordered, space_id, some)
 
-        async def take(turn: Turn) -> None:
-            work.advance([await self._instance_sync.sync(turn)])
+        async def take(turn: Turn, place: Place) -> None:
+            work.advance([await self._instance_sync.sync(turn, place)])
 
         await take_turns(self._slots, Waiting(turns), take, work.stop)
         if work.stop.is_set():

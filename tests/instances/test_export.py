@@ -27,8 +27,8 @@ COLUMNS = [
     "sync_policy", "is_active", "deletion_protection",
 ]  # fmt: skip
 FURTHER = [
-    "id", "space_id", "tls_mode", "tls_ca_file", "version", "last_connected_at", "deleted_at", "revision", "created_at", "updated_at",
-    "created_by", "updated_by",
+    "id", "space_id", "tls_mode", "tls_ca_file", "version", "last_connected_at", "deleted_at", "revision",
+    "created_at", "updated_at", "created_by", "updated_by",
 ]  # fmt: skip
 
 

@@ -88,7 +88,8 @@ class TestCreate:
     async def test_null_and_empty_stand_for_the_defaults_too(self, client: httpx.AsyncClient) -> None:
         optional = ("port", "database_name", "description", "environment", "tags", "sync_policy", "is_active")
         plain = await created(client, "a")
-        nulls = await created(client, "b", **dict.fromkeys((*optional, "credential_id", "deletion_protection", "tls_mode", "tls_ca_file")))
+        further = ("credential_id", "deletion_protection", "tls_mode", "tls_ca_file")
+        nulls = await created(client, "b", **dict.fromkeys((*optional, *further)))
         empty = await created(client, "c", port="", database_name=" ", description="", environment="", sync_policy="")
         assert [{key: each[key] for key in optional} for each in (nulls, empty)] == [
             {key: plain[key] for key in optional}

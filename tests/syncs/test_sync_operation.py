@@ -16,6 +16,8 @@ from app.inventory.records import FoundAccount
 from app.models.sync import SyncKind
 from app.syncs import recording
 from app.syncs.failures import FailureKind, ServerFailure
+from app.syncs.instance_sync import WRITING_TURNS, InstanceSync
+from app.syncs.outcomes import ItemStatus
 from tests.factories import Registry
 from tests.syncs.syncing import (
     PASSWORD,
@@ -272,6 +274,34 @@ class TestConnections:
         assert [operation.counts for operation in ended] == [{"succeeded": 5}] * 3
         assert servers.most_at_once == 4
 
+    async def test_are_given_back_before_what_was_found_is_written(
+        self,
+        syncs: Syncs,
+        registry: Registry,
+        servers: FakeServers,
+        credential_id: int,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """But no more servers are asked than can be written down: what they say would pile up."""
+        is_free = asyncio.Event()
+        write = InstanceSync._write
+
+        async def late(*arguments: Any) -> ItemStatus:
+            await is_free.wait()
+            return await write(*arguments)
+
+        monkeypatch.setattr(InstanceSync, "_write", late)
+        ids = [await server_at(registry, f"10.0.0.{number}", credential_id=credential_id) for number in range(12)]
+        operation = await syncs.start(ids)
+        running = asyncio.create_task(syncs.run(operation))
+        # Four are connected to at once; the last four keep their places until somebody has written.
+        await until(lambda: len(servers.targets) == WRITING_TURNS + 4)
+        await asyncio.sleep(0.2)
+        assert (len(servers.targets), servers.at_once) == (WRITING_TURNS + 4, 0)
+        is_free.set()
+        assert (await running).counts == {"succeeded": 12}
+        assert servers.most_at_once <= 4
+
     async def test_to_a_server_that_hangs_keep_nobody_waiting(
         self, syncs: Syncs, registry: Registry, servers: FakeServers, credential_id: int
     ) -> None:
@@ -348,7 +378,7 @@ class TestCancel:
         """Turns are cut off at every place; nothing is lost, and nothing is done twice."""
 
         async def dawdle(name: str) -> None:
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.03)
 
         ids = []
         for number in range(60):
