@@ -9,6 +9,7 @@ from app.inventory.records import RedisMember
 from app.syncs.adapters.port import ServerSession
 from app.syncs.adapters.redis import adapter
 from app.syncs.adapters.redis_settings import SETTINGS
+from tests.postgres_server import free_port
 from tests.syncs.adapters.redis_targets import run, target_of
 from tests.syncs.servers import ROOT_PASSWORD, RedisServer
 
@@ -95,7 +96,8 @@ class TestSettingsAndMembers:
     async def test_a_node_of_a_cluster(self) -> None:
         node = RedisServer()
         try:
-            node.start("--cluster-enabled", "yes")
+            # By default it is 10,000 above the other, which may be too high.
+            node.start("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
             async with adapter.connect(target_of(node, "default", ROOT_PASSWORD)) as session:
                 (member,) = await session.members()
         finally:
