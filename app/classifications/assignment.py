@@ -73,12 +73,13 @@ class RuleApplication:
     async def _apply_to(self, classification_id: int, accounts: Sequence[JudgedAccount]) -> None:
         async def apply(session: AsyncSession) -> None:
             # Whoever changes it meanwhile waits, and applies it once more.
-            if await repository.lock(session, classification_id) is None:
+            found = await repository.lock(session, classification_id)
+            if found is None:
                 return
-            rule = await repository.applied_rule(session, classification_id)
+            rules = [StoredRule(found.id, found.rule_version, found.rule)] if found.is_enabled else []
             ids = [each.permission_id for each in accounts]
             present = await assignment_repository.assignments_of(session, classification_id, ids)
-            wanted = {each async for each in _assigned(accounts, [] if rule is None else [rule])}
+            wanted = {each async for each in _assigned(accounts, rules)}
             # Syncs may have removed some of them since they were read.
             there = await assignment_repository.still_there(session, ids)
             instances = {each.permission_id: each.instance_id for each in accounts}

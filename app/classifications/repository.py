@@ -115,12 +115,3 @@ async def applied_rules(session: AsyncSession, space_id: int) -> list[StoredRule
         .with_for_update(read=True)
     )
     return [StoredRule._make(row) for row in await session.execute(statement)]
-
-
-async def applied_rule(session: AsyncSession, classification_id: int) -> StoredRule | None:
-    """None when it is disabled or gone."""
-    statement = select(_classes.c.id, _classes.c.rule_version, _classes.c.rule).where(
-        _classes.c.id == classification_id, _classes.c.is_enabled
-    )
-    row = (await session.execute(statement)).one_or_none()
-    return None if row is None else StoredRule._make(row)
