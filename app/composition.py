@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
+from app.access.idempotency_store import IdempotencyStore
 from app.access.identities import Identities
 from app.access.tokens import open_access_tokens
 from app.config import Settings
@@ -41,14 +42,18 @@ from app.syncs.targets import Targets
 
 
 class Services:
-    """Opened with the process; `close` ends the judging process and the connections."""
+    """Opened with the process; `close` ends the judging process and the connections.
 
-    def __init__(self, settings: Settings) -> None:
+    With `judges_soon` the judging process is started at once, so that the first upload need not wait for it.
+    """
+
+    def __init__(self, settings: Settings, *, judges_soon: bool = True) -> None:
         self.settings = settings
         self.secret_box = open_secret_box(settings)
         self.tokens = open_access_tokens(settings)
         self.database = Database(settings)
         self.identities = Identities(self.database, self.tokens)
+        self.idempotency_store = IdempotencyStore(self.database)
         self.uploads = Uploads(settings, self.database)
         self.uploads.prepare()
         self.plan_token_lifetime = timedelta(seconds=settings.plan_token_seconds)
@@ -68,7 +73,7 @@ class Services:
         self.data_sync = DataSyncService(self.operation_engine, settings.max_ids)
         self.scheduler = Scheduler(self.database, self.data_sync)
         # Last of what can fail: it starts a process, which nothing must leave behind.
-        self.judge = FileJudge(settings.judge_processes)
+        self.judge = FileJudge(settings.judge_processes, starts_at_once=judges_soon)
         self.batch_creation = InstanceBatchCreationService(
             self.database, self.judge, chunk_rows=settings.batch_chunk_rows, connections=settings.import_connections
         )

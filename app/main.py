@@ -1,7 +1,7 @@
 """The API's composition root: settings, lifespan, middleware, routers and error handlers."""
 
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
 from functools import partial
 from importlib.metadata import version
@@ -17,18 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.access.documentation import document_access
 from app.access.gate import Gate
 from app.access.idempotency import IdempotentCalls, open_fingerprint_key
-from app.access.idempotency_store import IdempotencyStore, keep_removing_old_keys
 from app.access.listener import keep_listening
 from app.access.rate_limits import RateLimits
 from app.audit.attempts import FailedAttempts
-from app.audit.background import keep_sealing
-from app.audit.retention import AuditRetention
 from app.audit.routes import router as audit_router
-from app.audit.sealer import AuditSealer
-from app.audit.sealing_key import open_sealing
-from app.background import in_background, keep_removing
+from app.background import in_background
 from app.caller import Call
-from app.capacity.retention import StatisticsRetention
 from app.capacity.routes import router as capacity_router
 from app.capacity.space_routes import router as space_capacity_router
 from app.classifications.routes import router as classifications_router
@@ -39,6 +33,7 @@ from app.database import Database
 from app.errors import install_error_handlers
 from app.garbage import settle_garbage_collector
 from app.health.routes import router as health_router
+from app.housekeeping import keeping_house
 from app.instances.batch_routes import router as batch_router
 from app.instances.cascade import plan
 from app.instances.cascade_postgresql import installed_function_matches
@@ -56,7 +51,6 @@ from app.migration import migration_head
 from app.operations.events import OperationStreams
 from app.operations.queue_dashboard import PATH as QUEUE_PATH
 from app.operations.queue_dashboard import QueueDashboard, dashboard_queries
-from app.operations.retention import OperationRetention
 from app.operations.routes import router as operations_router
 from app.operations.working import working
 from app.spaces.member_routes import router as members_router
@@ -64,7 +58,7 @@ from app.spaces.routes import router as spaces_router
 from app.syncs.connection_routes import router as connections_router
 from app.syncs.routes import router as syncs_router
 from app.syncs.schedule_routes import router as schedules_router
-from app.syncs.scheduler import keep_scheduling
+from app.syncs.scheduler import scheduling
 from app.tags.routes import router as tags_router
 from app.users.api_key_routes import router as api_keys_router
 from app.users.auth_routes import router as auth_router
@@ -116,7 +110,8 @@ _sections = [
 ]
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, is_alone: bool = True) -> FastAPI:
+    """An application that is not alone has a worker beside it (app.worker_process), which does all but answer."""
     settings = settings or Settings()
     configure_logging(settings.log_level)
     # The documentation page brings its own scripts: a machine that databases are managed from is often cut off.
@@ -128,6 +123,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = settings
+    app.state.is_alone = is_alone
     install_middleware(app, settings, before_answer=partial(_note_failed_attempt, app))
     install_error_handlers(app)
     document_access(app)
@@ -156,10 +152,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await _require_deletion_function(services.database)
         _wire_access(app)
         _wire_sign_in(app)
-        _wire_audit(app)
         _wire_instances(app)
         settle_garbage_collector()
-        async with _in_background(app):
+        async with _in_background(app, services):
             yield
     finally:
         app.state.operation_streams.close()
@@ -168,38 +163,17 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _in_background(app: FastAPI) -> AsyncIterator[None]:
-    settings, state = app.state.settings, app.state
-    interval = settings.retention_interval_seconds
-    old_statistics = StatisticsRetention(state.database, settings.statistics_retention_days)
-    old_operations = OperationRetention(state.database, settings.operation_retention_days)
-    async with (
-        in_background(keep_removing(old_statistics.remove, interval, "old statistics")),
-        in_background(keep_removing(old_operations.remove, interval, "old operations")),
-        in_background(keep_removing(state.uploads.remove_old, interval, "old uploads")),
-        in_background(keep_removing(state.audit_retention.remove, interval, "old audit entries")),
-        in_background(keep_sealing(state.audit_sealer, settings.audit_seal_seconds)),
-        in_background(keep_listening(settings, state.identities)),
-        _scheduling(app),
-        in_background(keep_removing_old_keys(state.idempotency_store)),
-        _working(app),
-    ):
+async def _in_background(app: FastAPI, services: Services) -> AsyncIterator[None]:
+    settings = services.settings
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(in_background(keep_listening(settings, services.identities)))
+        if app.state.is_alone:
+            await stack.enter_async_context(keeping_house(services))
+            await stack.enter_async_context(scheduling(services.scheduler, settings))
+            if settings.server_worker == "on":
+                engine, runner = services.operation_engine, services.operation_runner
+                await stack.enter_async_context(working(engine, runner, settings.worker_grace_seconds))
         yield
-
-
-def _scheduling(app: FastAPI) -> AbstractAsyncContextManager[object]:
-    settings, state = app.state.settings, app.state
-    if settings.scheduler == "off":
-        return nullcontext()
-    return in_background(keep_scheduling(state.scheduler, settings.scheduler_seconds))
-
-
-def _working(app: FastAPI) -> AbstractAsyncContextManager[object]:
-    """Works on operations too, unless they are left to `muster worker`."""
-    settings, state = app.state.settings, app.state
-    if settings.server_worker == "off":
-        return nullcontext()
-    return working(state.operation_engine, state.operation_runner, settings.worker_grace_seconds)
 
 
 def _api() -> APIRouter:
@@ -238,6 +212,7 @@ def _take(app: FastAPI, services: Services) -> None:
     app.state.database = services.database
     app.state.tokens = services.tokens
     app.state.identities = services.identities
+    app.state.idempotency_store = services.idempotency_store
     app.state.uploads = services.uploads
     app.state.problems = services.problems
     app.state.batch_creation = services.batch_creation
@@ -257,10 +232,9 @@ def _take(app: FastAPI, services: Services) -> None:
 
 
 def _wire_access(app: FastAPI) -> None:
-    settings, database = app.state.settings, app.state.database
+    settings = app.state.settings
     app.state.rate_limits = RateLimits(settings)
     app.state.gate = Gate(app.state.identities, app.state.rate_limits)
-    app.state.idempotency_store = IdempotencyStore(database)
     app.state.idempotency = IdempotentCalls(app.state.idempotency_store, open_fingerprint_key(settings))
 
 
@@ -271,13 +245,6 @@ def _wire_sign_in(app: FastAPI) -> None:
     app.state.sessions = SessionService(database, identities, app.state.tokens, lifetime)
     app.state.sign_in = SignInService(database, app.state.sessions, limit)
     app.state.own_password = OwnPasswordService(database, identities, limit)
-
-
-def _wire_audit(app: FastAPI) -> None:
-    settings, database = app.state.settings, app.state.database
-    sealing = open_sealing(settings)
-    app.state.audit_sealer = AuditSealer(database, sealing)
-    app.state.audit_retention = AuditRetention(database, sealing, settings.audit_retention_days)
 
 
 def _wire_instances(app: FastAPI) -> None:

@@ -26,6 +26,7 @@ import uvloop
 
 from app.database import SQLITE_CACHE_KIBIBYTES, SQLITE_CHECKPOINT_PAGES
 from bench import signing_in
+from bench.load import HOST
 from bench.multipart import Upload, multipart
 from bench.processes import processor_seconds
 from bench.seed import POSTGRESQL, SQLITE
@@ -37,7 +38,6 @@ STOP_SECONDS = 30
 REQUEST_SECONDS = 900
 # A server is idle that has used less of a processor in so long.
 IDLE_LOOK_SECONDS, IDLE_SHARE = 0.4, 0.1
-SERVICE = "app.main:create_app"
 IMPORT_PATH, DELETION_PATH = "/api/v1/instances/batch-create", "/api/v1/instances/batch-delete"
 
 POSTGRESQL_SETTINGS = {
@@ -261,9 +261,12 @@ class RequestFailed(RuntimeError):
 
 
 class Server:
-    """A server on a free port of the loopback interface, from entering the block until leaving it."""
+    """A server on a free port of the loopback interface, from entering the block until leaving it.
 
-    def __init__(self, database_url: str, *, app: str = SERVICE, **settings: str) -> None:
+    It is what `muster serve` starts, or else the application that `app` makes (`module:function`), alone in its process.
+    """
+
+    def __init__(self, database_url: str, *, app: str | None = None, **settings: str) -> None:
         self.port = free_port()
         self.database_url = database_url
         self._app = app
@@ -276,13 +279,10 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [
-            sys.executable, "-m", "uvicorn", "--factory", self._app, "--host", "127.0.0.1", "--port", str(self.port),
-            "--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header",
-            "--timeout-keep-alive", "60",
-        ]  # fmt: skip
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(command, cwd=ROOT, env=self.environment, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *self._command()], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+            )
         try:
             self._wait()
             self._settle()
@@ -293,6 +293,13 @@ class Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stop()
+
+    def _command(self) -> list[str]:
+        where = ["--host", HOST, "--port", str(self.port)]
+        if self._app is None:
+            return ["app.cli", "serve", "--no-migrate", *where]
+        how = ["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--no-server-header"]
+        return ["uvicorn", "--factory", self._app, *where, *how]
 
     @property
     def process_id(self) -> int:
@@ -307,7 +314,7 @@ class Server:
         if isinstance(body, Upload):
             headers |= {"Content-Length": str(body.size)}
         # A connection each: the server closes one that idles for some seconds.
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=REQUEST_SECONDS)) as connection:
+        with closing(http.client.HTTPConnection(HOST, self.port, timeout=REQUEST_SECONDS)) as connection:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             content = answer.read()
@@ -351,8 +358,8 @@ class Server:
             time.sleep(0.05)
 
     def _settle(self) -> None:
-        """Until it is idle: its judging process still reads its modules when the server answers, which takes up to two
-        seconds of a processor, and would be counted with whatever is measured first."""
+        """Until it is idle: its other processes still read their modules when the server answers, which takes up to two
+        seconds of a processor each, and would be counted with whatever is measured first."""
         deadline = time.monotonic() + START_SECONDS
         before, used = 0.0, processor_seconds(self.process_id)
         while used - before > IDLE_SHARE * IDLE_LOOK_SECONDS:

@@ -35,6 +35,7 @@ from app.credentials.encryption import open_secret_box
 from app.credentials.rotation import rotate_keys
 from app.main import create_app
 from app.operations.working import hand_over
+from app.worker_process import WorkerProcess
 
 GRACEFUL_SECONDS = 30
 LISTEN_BACKLOG = 2048
@@ -69,7 +70,12 @@ def serve(
             if migrate_first:
                 _migrate(settings)
             first = _start_first(settings)
-            _run(settings, listener, None if first is None else first.api_key, access_log=access_log)
+            api_key = None if first is None else first.api_key
+            if database is None and settings.server_worker == "on":
+                with WorkerProcess(settings) as beside:
+                    _run(settings, listener, api_key, access_log=access_log, beside=beside)
+            else:
+                _run(settings, listener, api_key, access_log=access_log)
 
 
 def migrate() -> None:
@@ -131,9 +137,10 @@ def listen(host: str, port: int) -> socket.socket:
 class _AnnouncingServer(uvicorn.Server):
     """Says where it is once it answers, with the API key of the first start."""
 
-    def __init__(self, config: uvicorn.Config, api_key: str | None) -> None:
+    def __init__(self, config: uvicorn.Config, api_key: str | None, beside: WorkerProcess | None) -> None:
         super().__init__(config)
         self._api_key = api_key
+        self._beside = beside
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -147,13 +154,22 @@ class _AnnouncingServer(uvicorn.Server):
         application.state.operation_streams.close()
         # Before the last answer: whoever takes over need not wait for it.
         hand_over(application.state.operation_engine, application.state.operation_runner)
+        if self._beside is not None:
+            self._beside.hand_over()
         await super().shutdown(sockets)
 
 
-def _run(settings: Settings, listener: socket.socket, api_key: str | None, *, access_log: bool) -> None:
+def _run(
+    settings: Settings,
+    listener: socket.socket,
+    api_key: str | None,
+    *,
+    access_log: bool,
+    beside: WorkerProcess | None = None,
+) -> None:
     server = _AnnouncingServer(
         uvicorn.Config(
-            create_app(settings),
+            create_app(settings, is_alone=beside is None),
             loop="uvloop",
             http="httptools",
             lifespan="on",
@@ -165,6 +181,7 @@ def _run(settings: Settings, listener: socket.socket, api_key: str | None, *, ac
             timeout_graceful_shutdown=GRACEFUL_SECONDS,
         ),
         api_key,
+        beside,
     )
     # uvicorn raises the signal that stopped it once more when it is done; a server that ended when told to succeeded.
     for stop in (signal.SIGTERM, signal.SIGINT):

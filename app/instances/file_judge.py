@@ -1,8 +1,8 @@
 """Runs the judging of files outside the event loop.
 
 A thread alone would not do: reading and checking a hundred thousand rows holds the interpreter lock, and every other
-request would wait. One spawned process (started ahead, so that the first upload does not pay for it) leaves the loop
-free; with `processes=0` a thread is used, which suits tests.
+request would wait. One spawned process (in a server started ahead, so that the first upload does not pay for it)
+leaves the loop free; with `processes=0` a thread is used, which suits tests.
 """
 
 import asyncio
@@ -31,20 +31,22 @@ JUDGE_NICENESS = 5
 
 
 class FileJudge:
-    def __init__(self, processes: int) -> None:
-        self._processes = processes
-        self._executor = self._started()
+    """The process is there from the start on, or from the first file on."""
 
-    def _started(self) -> Executor:
+    def __init__(self, processes: int, *, starts_at_once: bool = True) -> None:
+        self._processes = processes
+        self._executor = self._made()
+        if starts_at_once:
+            self._executor.submit(os.getpid)
+
+    def _made(self) -> Executor:
         if self._processes == 0:
             return ThreadPoolExecutor(1, thread_name_prefix="judge")
-        executor = ProcessPoolExecutor(
+        return ProcessPoolExecutor(
             self._processes,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_prepare_process,
         )
-        executor.submit(os.getpid)
-        return executor
 
     async def judge(self, source: Path, frames: Path, encoding: str, ignore_unknown_columns: bool) -> JudgedFile:
         """As `judge_file`, which says what comes back and what is raised."""
@@ -61,7 +63,7 @@ class FileJudge:
             # The process was killed (by the system, when memory is short): doing it again harms nothing.
             if self._executor is executor:
                 log.warning("the judging process died; a new one is started")
-                self._executor = self._started()
+                self._executor = self._made()
             return await loop.run_in_executor(self._executor, work)
 
     def close(self) -> None:

@@ -11,6 +11,7 @@ so that a fleet that was imported at once is spread over the period.
 import asyncio
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -19,6 +20,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record
+from app.background import in_background
+from app.config import Settings
 from app.database import Database, run_in_transaction
 from app.errors import AppError
 from app.models.audit import AuditOutcome
@@ -140,6 +143,13 @@ def _not_run(schedule: ScheduleRecord, refused: AppError) -> AuditEntry:
         outcome=AuditOutcome.FAILED,
         changes={"reason": refused.detail},
     )
+
+
+def scheduling(scheduler: Scheduler, settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Starts what is due beside the block, unless this process is not to."""
+    if settings.scheduler == "off":
+        return nullcontext()
+    return in_background(keep_scheduling(scheduler, settings.scheduler_seconds))
 
 
 async def keep_scheduling(scheduler: Scheduler, seconds: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -23,6 +24,8 @@ from app.operations.work import Work
 from tests.factories import Registry
 
 WAIT_SECONDS = 60.0
+# Where there can be several processes.
+on_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
 
 class Counting:

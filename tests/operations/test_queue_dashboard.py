@@ -19,7 +19,7 @@ from app.main import create_app
 from app.operations.queue_dashboard import dashboard_queries
 from tests.conftest import client_of
 from tests.factories import Registry
-from tests.operations.queueing import enqueued, jobs
+from tests.operations.queueing import enqueued, jobs, on_postgresql
 from tests.postgres_server import free_port
 from tests.signing_in import key_of, signed_in_as
 from tests.users.acting import user_with
@@ -28,8 +28,6 @@ PAGES = ["", "entrypoints", "jobs", "failures", "workers", "schedules", "system"
 PARTIALS = ["overview", "entrypoints", "jobs", "failures", "workers"]
 FILES = ["style.css", "htmx.min.js", "idiomorph-ext.min.js"]
 EVERYTHING = [*PAGES, *(f"partials/{each}" for each in PARTIALS), *(f"static/{each}" for each in FILES), "healthz"]
-
-on_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
 
 @pytest.fixture

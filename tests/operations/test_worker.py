@@ -22,12 +22,11 @@ from app.database import Database
 from app.logs import configure_logging
 from tests.cli.conftest import Run, run  # noqa: F401 - a fixture
 from tests.conftest import execute_on, migrate
-from tests.operations.queueing import audit_entries, enqueued, jobs, operation, told, until, until_ended
+from tests.operations.queueing import audit_entries, enqueued, jobs, on_postgresql, operation, told, until, until_ended
 from tests.operations.worker_process import PAUSE_VARIABLE
 from tests.postgres_server import PostgresServer
 from tests.served import ROOT, serve
 
-on_postgresql = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 STOP_SECONDS = 30
 
 
