@@ -30,11 +30,12 @@ class AccountClassifier:
         self._session = session
 
     async def assign(self, instance_id: int) -> None:
-        """Makes the classes of the instance's accounts those that the space's rules say now."""
-        space_id = await assignment_repository.space_of(self._session, instance_id)
-        rules = [] if space_id is None else await repository.applied_rules(self._session, space_id)
+        """Makes the classes of the instance's accounts those that the space's rules say now. The instance must have
+        been looked up."""
+        rules, has_assignments = await assignment_repository.applied_rules(self._session, instance_id)
         if not rules:
-            await assignment_repository.remove_all_of_instance(self._session, instance_id)
+            if has_assignments:
+                await assignment_repository.remove_all_of_instance(self._session, instance_id)
             return
         accounts = await assignment_repository.accounts_of_instance(self._session, instance_id)
         present = await assignment_repository.assignments_of_instance(self._session, instance_id)

@@ -4,21 +4,46 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import Select, delete, select
+from sqlalchemy import BigInteger, bindparam, delete, exists, select, true
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.access.tenancy import SPACES_CHECKED
 from app.classifications.evaluation import AccountRights, JudgedAccount
-from app.classifications.records import MatchedAccount
+from app.classifications.records import MatchedAccount, StoredRule
 from app.database import insert_rows, is_listed, stored_timestamp
 from app.models.base import table_of
 from app.models.instance import DatabaseType, Instance
-from app.models.inventory import AccountClassificationAssignment, AccountPermission, InstanceAccount
+from app.models.inventory import (
+    AccountClassification,
+    AccountClassificationAssignment,
+    AccountPermission,
+    InstanceAccount,
+)
 
 _accounts = table_of(InstanceAccount)
 _permissions = table_of(AccountPermission)
 _assignments = table_of(AccountClassificationAssignment)
 _instances = table_of(Instance)
+_classes = table_of(AccountClassification)
+_instance_id = bindparam("instance_id", type_=BigInteger())
 
+# The space is looked up inside, so that no other space's rules are locked.
+_applied = (
+    select(_classes.c.id, _classes.c.rule_version, _classes.c.rule)
+    .where(
+        _classes.c.space_id == select(_instances.c.space_id).where(_instances.c.id == _instance_id).scalar_subquery(),
+        _classes.c.is_enabled,
+    )
+    .with_for_update(read=True)
+    .subquery("applied")
+)
+# A row without a rule where there is none.
+_applied_to_instance = (
+    select(exists().where(_assignments.c.instance_id == _instance_id), *_applied.c)
+    .select_from(_instances.outerjoin(_applied, true()))
+    .where(_instances.c.id == _instance_id)
+    .order_by(_applied.c.id)
+)
 _judged = (
     select(
         _permissions.c.id,
@@ -33,6 +58,7 @@ _judged = (
     .join(_instances, _instances.c.id == _accounts.c.instance_id)
     .where(_accounts.c.is_present)
 )
+_judged_of_instance = _judged.where(_accounts.c.instance_id == _instance_id)
 _NO_RIGHTS: dict[str, Any] = {"roles": (), "global_privileges": (), "database_privileges": {}, "object_privileges": {}}
 
 
@@ -44,12 +70,30 @@ class Assignment(NamedTuple):
     rule_version: int
 
 
-async def space_of(session: AsyncSession, instance_id: int) -> int | None:
-    return await session.scalar(select(_instances.c.space_id).where(_instances.c.id == instance_id))
+_assigned = select(*(_assignments.c[name] for name in Assignment._fields))
+_assigned_of_instance = _assigned.where(_assignments.c.instance_id == _instance_id)
+
+
+class AppliedRules(NamedTuple):
+    """Of an instance. `has_assignments`: whether any rule, of these or of others, matched before."""
+
+    rules: Sequence[StoredRule]
+    has_assignments: bool
+
+
+async def applied_rules(session: AsyncSession, instance_id: int) -> AppliedRules:
+    """What the space of the instance, which must have been looked up, applies to its accounts. Nobody changes these
+    rules or applies them otherwise until the transaction ends."""
+    parameters = {"instance_id": instance_id}
+    rows = (await session.execute(_applied_to_instance, parameters, execution_options=SPACES_CHECKED)).all()
+    rules = [StoredRule._make(row[1:]) for row in rows if row[1] is not None]
+    return AppliedRules(rules, has_assignments=any(row[0] for row in rows))
 
 
 async def accounts_of_instance(session: AsyncSession, instance_id: int) -> list[JudgedAccount]:
-    return await _accounts_of(session, _judged.where(_accounts.c.instance_id == instance_id))
+    """Of one that was looked up."""
+    parameters = {"instance_id": instance_id}
+    return _as_judged(await session.execute(_judged_of_instance, parameters, execution_options=SPACES_CHECKED))
 
 
 async def accounts_after(session: AsyncSession, space_id: int, permission_id: int, limit: int) -> list[JudgedAccount]:
@@ -61,13 +105,12 @@ async def accounts_after(session: AsyncSession, space_id: int, permission_id: in
         .order_by(_permissions.c.id)
         .limit(limit)
     )
-    return await _accounts_of(session, statement)
+    return _as_judged(await session.execute(statement))
 
 
-async def _accounts_of(session: AsyncSession, statement: Select[Any]) -> list[JudgedAccount]:
+def _as_judged(rows: Iterable[Sequence[Any]]) -> list[JudgedAccount]:
     return [
-        JudgedAccount(row[0], row[1], DatabaseType(row[2]), row[3], row[4], row[5], _rights(row[6:]))
-        for row in await session.execute(statement)
+        JudgedAccount(row[0], row[1], DatabaseType(row[2]), row[3], row[4], row[5], _rights(row[6:])) for row in rows
     ]
 
 
@@ -109,16 +152,16 @@ async def still_there(session: AsyncSession, permission_ids: Sequence[int]) -> s
 
 
 async def assignments_of_instance(session: AsyncSession, instance_id: int) -> set[Assignment]:
-    columns = (_assignments.c[name] for name in Assignment._fields)
-    statement = select(*columns).where(_assignments.c.instance_id == instance_id)
-    return {Assignment._make(row) for row in await session.execute(statement)}
+    """Of one that was looked up."""
+    parameters = {"instance_id": instance_id}
+    result = await session.execute(_assigned_of_instance, parameters, execution_options=SPACES_CHECKED)
+    return {Assignment._make(row) for row in result}
 
 
 async def assignments_of(
     session: AsyncSession, classification_id: int, permission_ids: Sequence[int]
 ) -> set[Assignment]:
-    columns = (_assignments.c[name] for name in Assignment._fields)
-    statement = select(*columns).where(
+    statement = _assigned.where(
         _assignments.c.classification_id == classification_id,
         is_listed(session, _assignments.c.permission_id, permission_ids),
     )

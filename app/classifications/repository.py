@@ -12,7 +12,6 @@ from app.classifications.records import (
     ClassificationPage,
     ClassificationRecord,
     RuleVersion,
-    StoredRule,
 )
 from app.models.base import table_of
 from app.models.inventory import AccountClassification, AccountClassificationVersion
@@ -104,14 +103,3 @@ async def versions(session: AsyncSession, classification_id: int) -> list[RuleVe
         .order_by(_versions.c.rule_version.desc())
     )
     return [RuleVersion._make(row) for row in await session.execute(statement)]
-
-
-async def applied_rules(session: AsyncSession, space_id: int) -> list[StoredRule]:
-    """Those of the space, which nobody changes or applies otherwise until the transaction ends."""
-    statement = (
-        select(_classes.c.id, _classes.c.rule_version, _classes.c.rule)
-        .where(_classes.c.space_id == space_id, _classes.c.is_enabled)
-        .order_by(_classes.c.id)
-        .with_for_update(read=True)
-    )
-    return [StoredRule._make(row) for row in await session.execute(statement)]

@@ -5,7 +5,7 @@ A `CredentialRecord`, which is what is read of a credential, does not hold its p
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from pydantic import SecretStr
 
@@ -59,6 +59,13 @@ class CredentialPage:
     items: list[CredentialRecord]
     next_cursor: str | None
     total: int | None
+
+
+class SealedSignIn(NamedTuple):
+    """What a server is signed in to with, as it is stored: the password still sealed."""
+
+    username: str | None
+    token: str | None
 
 
 @dataclass(frozen=True, slots=True)

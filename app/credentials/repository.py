@@ -7,7 +7,14 @@ from typing import Any
 from sqlalchemy import BigInteger, ColumnElement, Text, column, delete, func, insert, select, text, update, values
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.credentials.records import CredentialFilter, CredentialPage, CredentialRecord, SealedPassword, StoredValues
+from app.credentials.records import (
+    CredentialFilter,
+    CredentialPage,
+    CredentialRecord,
+    SealedPassword,
+    SealedSignIn,
+    StoredValues,
+)
 from app.database import dialect_name, is_listed
 from app.models.base import table_of
 from app.models.credential import Credential
@@ -96,11 +103,11 @@ async def names_by_id(session: AsyncSession, ids: Sequence[int]) -> dict[int, st
     return dict((await session.execute(statement)).all())
 
 
-async def sealed_sign_in(session: AsyncSession, credential_id: int) -> tuple[str | None, str | None] | None:
-    """User name and sealed password; None when there is no such credential."""
+async def sealed_sign_in(session: AsyncSession, credential_id: int) -> SealedSignIn | None:
+    """None when there is no such credential."""
     statement = select(_credentials.c.username, _credentials.c.encrypted_password).where(Credential.id == credential_id)
     row = (await session.execute(statement)).one_or_none()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else SealedSignIn._make(row)
 
 
 async def hold_off_key_change(session: AsyncSession) -> None:

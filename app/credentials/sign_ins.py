@@ -1,13 +1,13 @@
 """Opens credentials for connecting to servers: the one place where a password leaves its seal."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.credentials import repository
 from app.credentials.encryption import SecretBox
+from app.credentials.records import SealedSignIn
 from app.database import Database
 
 
@@ -17,13 +17,6 @@ class SignIn:
 
     username: str
     password: SecretStr
-
-
-class SealedSignIn(NamedTuple):
-    """The same as it is stored, the password still sealed."""
-
-    username: str | None
-    token: str | None
 
 
 class SignIns:
@@ -41,8 +34,7 @@ class SignIns:
 
     async def find(self, session: AsyncSession, credential_id: int) -> SealedSignIn | None:
         """For whoever has a transaction open already; None when the credential is gone."""
-        found = await repository.sealed_sign_in(session, credential_id)
-        return None if found is None else SealedSignIn(*found)
+        return await repository.sealed_sign_in(session, credential_id)
 
     def open(self, sealed: SealedSignIn) -> SignIn:
         """As `of`: when a server is about to be connected to. Raises SecretUnreadable."""

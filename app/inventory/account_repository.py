@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import delete, select, true, update
+from sqlalchemy import BigInteger, bindparam, delete, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
@@ -16,7 +16,7 @@ from app.inventory.account_states import RIGHTS, AccountAttributes, Pair, SeenAc
 from app.inventory.row_updates import update_rows
 from app.inventory.stored_text import canonical_json
 from app.inventory.turns import in_turns
-from app.models.base import table_of
+from app.models.base import UtcDateTime, table_of
 from app.models.inventory import (
     AccountChangeLog,
     AccountClassificationAssignment,
@@ -35,24 +35,32 @@ _assignments = table_of(AccountClassificationAssignment)
 _logs = table_of(AccountChangeLog)
 _values = AccountAttributes._fields
 
+# Every sync executes these; what is made once needs not be taken apart again to find what it was compiled to.
+_of_instance = _accounts.c.instance_id == bindparam("held_id", type_=BigInteger())
+_stored = (
+    select(
+        _accounts.c.id,
+        _accounts.c.username,
+        _accounts.c.host,
+        _accounts.c.is_present,
+        _permissions.c.digest,
+        *(_accounts.c[name] for name in _values),
+    )
+    .join_from(_accounts, _permissions, _permissions.c.account_id == _accounts.c.id, isouter=True)
+    .where(_of_instance)
+)
+_refreshed = (
+    update(_accounts)
+    .where(_of_instance, _accounts.c.is_present == true())
+    .values(last_seen_at=bindparam("seen_at", type_=UtcDateTime()), updated_at=_accounts.c.updated_at)
+)
+
 
 async def stored_accounts(session: AsyncSession, instance_id: int) -> list[StoredAccount]:
     """Every account that was ever seen on the instance, which for this needs not be held."""
-    columns = _accounts.c
-    statement = (
-        select(
-            columns.id,
-            columns.username,
-            columns.host,
-            columns.is_present,
-            _permissions.c.digest,
-            *(columns[name] for name in _values),
-        )
-        .join_from(_accounts, _permissions, _permissions.c.account_id == columns.id, isouter=True)
-        .where(columns.instance_id == instance_id)
-    )
+    result = await session.execute(_stored, {"held_id": instance_id}, execution_options=SPACES_CHECKED)
     found: list[StoredAccount] = []
-    for part in (await session.execute(statement)).partitions(PART_ROWS):
+    for part in result.partitions(PART_ROWS):
         found.extend(StoredAccount._make((*row[:5], AccountAttributes._make(row[5:]))) for row in part)
         await asyncio.sleep(0)
     return found
@@ -137,12 +145,7 @@ async def deactivate(session: AsyncSession, instance_id: int, account_ids: Seque
 
 async def refresh(session: AsyncSession, instance_id: int, seen_at: datetime) -> None:
     """Notes that the accounts that are there were seen. It is no change, and `updated_at` stays."""
-    statement = (
-        update(_accounts)
-        .where(_accounts.c.instance_id == instance_id, _accounts.c.is_present == true())
-        .values(last_seen_at=seen_at, updated_at=_accounts.c.updated_at)
-    )
-    await session.execute(statement, execution_options=SPACES_CHECKED)
+    await session.execute(_refreshed, {"held_id": instance_id, "seen_at": seen_at}, execution_options=SPACES_CHECKED)
 
 
 async def log(session: AsyncSession, instance_id: int, changes: Sequence[AccountChange], seen_at: datetime) -> None:

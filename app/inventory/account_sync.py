@@ -46,8 +46,8 @@ class AccountSync:
     async def apply(self, instance_id: int, found: Sequence[FoundAccount], seen_at: datetime) -> SyncCounts:
         """`found` is everything that the server has: what is missing from it is gone.
 
-        Those that are back count as created. Of two with the same username and host the first stands. Raises NotFound
-        when the instance is not there any more and something would have to be written.
+        Those that are back count as created. Of two with the same username and host the first stands. The instance must
+        have been looked up. Raises NotFound when it is not there any more and something would have to be written.
         """
         seen = await seen_accounts(found)
         differing = await self._compare(instance_id, seen)

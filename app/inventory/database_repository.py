@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, func, select, true, update
+from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
 from app.database import insert_rows, is_listed, stored_timestamp
 from app.inventory.reading_records import DatabaseFilter, DatabaseRecord, Found
 from app.inventory.row_updates import update_rows
-from app.models.base import table_of
+from app.models.base import UtcDateTime, table_of
 from app.models.inventory import InstanceDatabase
 from app.pagination import PageRequest, Sort
 
@@ -35,12 +35,25 @@ class StoredDatabase(NamedTuple):
     values: DatabaseValues
 
 
+# Every sync executes these; what is made once needs not be taken apart again to find what it was compiled to.
+_of_instance = _databases.c.instance_id == bindparam("held_id", type_=BigInteger())
+_stored = select(
+    _databases.c.id,
+    _databases.c.name,
+    _databases.c.is_present,
+    *(_databases.c[name] for name in DatabaseValues._fields),
+).where(_of_instance)
+_refreshed = (
+    update(_databases)
+    .where(_of_instance, _databases.c.is_present == true())
+    .values(last_seen_at=bindparam("seen_at", type_=UtcDateTime()), updated_at=_databases.c.updated_at)
+)
+
+
 async def stored_databases(session: AsyncSession, instance_id: int) -> list[StoredDatabase]:
     """Every database that was ever seen on the instance."""
-    columns = _databases.c
-    values = (columns[name] for name in DatabaseValues._fields)
-    statement = select(columns.id, columns.name, columns.is_present, *values).where(columns.instance_id == instance_id)
-    return [StoredDatabase._make((*row[:3], DatabaseValues._make(row[3:]))) for row in await session.execute(statement)]
+    result = await session.execute(_stored, {"held_id": instance_id}, execution_options=SPACES_CHECKED)
+    return [StoredDatabase._make((*row[:3], DatabaseValues._make(row[3:]))) for row in result]
 
 
 async def add(
@@ -71,12 +84,7 @@ async def deactivate(session: AsyncSession, instance_id: int, ids: Sequence[int]
 
 async def refresh(session: AsyncSession, instance_id: int, seen_at: datetime) -> None:
     """Notes that the databases that are there were seen. It is no change, and `updated_at` stays."""
-    statement = (
-        update(_databases)
-        .where(_databases.c.instance_id == instance_id, _databases.c.is_present == true())
-        .values(last_seen_at=seen_at, updated_at=_databases.c.updated_at)
-    )
-    await session.execute(statement, execution_options=SPACES_CHECKED)
+    await session.execute(_refreshed, {"held_id": instance_id, "seen_at": seen_at}, execution_options=SPACES_CHECKED)
 
 
 async def page(

@@ -46,8 +46,8 @@ class DatabaseSync:
     async def apply(self, instance_id: int, found: Sequence[FoundDatabase], seen_at: datetime) -> SyncCounts:
         """`found` is everything that the server has: what is missing from it is gone, and kept as not present.
 
-        Those that are back count as created. Of two with one name the first stands. Raises NotFound when the instance
-        is not there any more and something would have to be written.
+        Those that are back count as created. Of two with one name the first stands. The instance must have been looked
+        up. Raises NotFound when it is not there any more and something would have to be written.
         """
         seen = _as_stored(found)
         differing = await self._compare(instance_id, seen)

@@ -29,9 +29,14 @@ class Ledger:
     operation_id: int
     attempt: int
 
+    @property
+    def parameters(self) -> dict[str, int]:
+        """Those of app.operations.attempt.HELD."""
+        return {"operation_id": self.operation_id, "attempt": self.attempt}
+
     async def hold(self, session: AsyncSession) -> None:
         """Keeps the attempt from being taken over until the transaction ends; call it first. Raises Fenced."""
-        if not await repository.hold(session, self.operation_id, self.attempt):
+        if not await repository.hold(session, self.parameters):
             raise Fenced(f"attempt {self.attempt} of operation {self.operation_id} is over")
 
     async def note(self, session: AsyncSession, items: Iterable[Item]) -> None:

@@ -1,34 +1,22 @@
 """SQL about an operation's items, and about who may write them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.database import is_listed
 from app.models.base import table_of
-from app.models.operation import Operation, OperationItem, OperationState
+from app.models.operation import OperationItem
+from app.operations.attempt import HELD
 from app.operations.records import Item
 
-operations = table_of(Operation)
 operation_items = table_of(OperationItem)
 
 
-async def hold(session: AsyncSession, operation_id: int, attempt: int) -> bool:
-    """Whether the attempt is the current one; then it stays so until the transaction ends.
-
-    KEY SHARE lets many hold it at once and progress be noted; a takeover locks the whole row, and waits.
-    """
-    statement = (
-        select(operations.c.id)
-        .where(
-            operations.c.id == operation_id,
-            operations.c.attempt == attempt,
-            operations.c.state == OperationState.RUNNING,
-        )
-        .with_for_update(read=True, key_share=True)
-    )
-    return await session.scalar(statement) is not None
+async def hold(session: AsyncSession, attempt: Mapping[str, int]) -> bool:
+    """Whether the attempt is the current one; then it stays so until the transaction ends."""
+    return await session.scalar(HELD, attempt) is not None
 
 
 async def noted_positions(session: AsyncSession, operation_id: int, positions: Sequence[int]) -> set[int]:

@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.database import Database
 from app.models.base import utc_now
 from app.syncs import endpoint_repository as repository
-from app.syncs.endpoint_repository import UnreachableEndpoint
 from app.syncs.failures import FailureKind, ServerFailure
+from app.syncs.records import UnreachableEndpoint
 from app.syncs.transactions import in_whole_transaction
 
 FAILURES_TO_OPEN = 3

@@ -1,6 +1,5 @@
 """SQL about endpoints that cannot be reached."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, and_, delete, select, update
@@ -10,27 +9,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.database import dialect_name
 from app.models.base import table_of
 from app.models.sync import SyncEndpoint
+from app.syncs.records import UnreachableEndpoint
 
 _endpoints = table_of(SyncEndpoint)
-
-
-@dataclass(frozen=True, slots=True)
-class UnreachableEndpoint:
-    """`failures` in a row; nobody tries before `retry_at`, if there is such a moment."""
-
-    failures: int
-    unreachable_since: datetime
-    retry_at: datetime | None
-    error_kind: str
-
-
-_columns = [_endpoints.c[name] for name in UnreachableEndpoint.__slots__]
+_columns = [_endpoints.c[name] for name in UnreachableEndpoint._fields]
 
 
 async def find(session: AsyncSession, host: str, port: int) -> UnreachableEndpoint | None:
     """None: nothing is known against it."""
     row = (await session.execute(select(*_columns).where(_is(host, port)))).one_or_none()
-    return None if row is None else UnreachableEndpoint(*row)
+    return None if row is None else UnreachableEndpoint._make(row)
 
 
 async def claim_probe(session: AsyncSession, host: str, port: int, now: datetime, retry_at: datetime) -> bool:
@@ -59,7 +47,7 @@ async def note_failure(
         )
         .returning(*_columns)
     )
-    return UnreachableEndpoint(*(await session.execute(statement)).one())
+    return UnreachableEndpoint._make((await session.execute(statement)).one())
 
 
 async def hold_back(session: AsyncSession, host: str, port: int, retry_at: datetime) -> None:

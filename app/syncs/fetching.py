@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.capacity.records import Sizes
-from app.credentials.sign_ins import SealedSignIn
+from app.credentials.records import SealedSignIn
 from app.inventory.records import FoundAccount, FoundDatabase, Member
 from app.models.base import utc_now
 from app.models.sync import SyncKind

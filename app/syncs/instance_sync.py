@@ -14,18 +14,16 @@ from datetime import datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.credentials.sign_ins import SealedSignIn
 from app.database import Database, is_disconnect
 from app.models.base import utc_now
 from app.operations.ledger import Fenced, Ledger
-from app.syncs import repository
+from app.syncs import turn_repository as repository
 from app.syncs.breaker import CircuitBreaker, Endpoint
-from app.syncs.endpoint_repository import UnreachableEndpoint
 from app.syncs.fetching import Findings, ServerReader
 from app.syncs.outcomes import InstanceOutcome, ItemStatus, KindOutcome, OwnErrorKind, SyncError, storable
 from app.syncs.progress import SyncProgressTracker
 from app.syncs.recording import FindingsRecorder
-from app.syncs.records import OrderedSync, SyncedInstance
+from app.syncs.records import BegunInstance, OrderedSync, SyncedInstance
 from app.syncs.slots import Place
 from app.syncs.transactions import in_whole_transaction
 
@@ -46,19 +44,6 @@ class Turn:
     position: int
     instance_id: int
     host: str
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """The instance of a turn that has begun, what is known against its endpoint, and its credential."""
-
-    instance: SyncedInstance
-    known: UnreachableEndpoint | None
-    sealed: SealedSignIn | None
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return Endpoint(self.instance.host, self.instance.port)
 
 
 def refusal(instance: SyncedInstance) -> SyncError | None:
@@ -110,21 +95,24 @@ class InstanceSync:
                 self._database, lambda session: self._not_recorded(session, turn, instance, findings)
             )
 
-    async def _begin(self, session: AsyncSession, turn: Turn) -> Begun | ItemStatus:
+    async def _begin(self, session: AsyncSession, turn: Turn) -> BegunInstance | ItemStatus:
         """The item's status when the turn is over already."""
-        await turn.ledger.hold(session)
-        instance = await repository.hold_instance(session, turn.space_id, turn.instance_id)
-        if instance is None:
+        begun = await repository.begin(session, turn.ledger.parameters, turn.space_id, turn.instance_id)
+        if begun is None:
+            await turn.ledger.hold(session)
             return await _noted(session, turn, InstanceOutcome(ItemStatus.MISSING, turn.instance_id))
+        instance = begun.instance
         error = refusal(instance)
         if error is not None:
             return await _ended(session, turn, InstanceOutcome.refused(instance, error), utc_now())
         await _tracker(session, turn).begin_instance(instance.id, turn.ordered.kinds, utc_now())
-        known = await self._breaker.look(session, Endpoint(instance.host, instance.port))
-        return Begun(instance, known, await self._reader.sign_in_of(session, instance))
+        if begun.sealed is None:
+            # The instance was given another one a moment ago.
+            return begun._replace(sealed=await self._reader.sign_in_of(session, instance))
+        return begun
 
-    async def _ask(self, turn: Turn, begun: Begun) -> Findings:
-        endpoint, kinds = begun.endpoint, turn.ordered.kinds
+    async def _ask(self, turn: Turn, begun: BegunInstance) -> Findings:
+        endpoint, kinds = Endpoint(begun.instance.host, begun.instance.port), turn.ordered.kinds
         is_forced = turn.ordered.ignores_open_circuit
         admission = await self._breaker.admit_known(endpoint, begun.known, is_forced=is_forced)
         if admission.refusal is not None:
@@ -136,21 +124,16 @@ class InstanceSync:
         return findings
 
     async def _end(self, session: AsyncSession, turn: Turn, instance: SyncedInstance, findings: Findings) -> ItemStatus:
-        await turn.ledger.hold(session)
-        if not await repository.lock_instance(session, instance.id):
+        if not await _locked(session, turn, findings):
             return await _gone(session, turn, instance)
         kinds = await FindingsRecorder(session, self._statistics_days).record(instance.id, findings)
-        if findings.version is not None:
-            version = storable(findings.version, MAX_VERSION_CHARACTERS)
-            await repository.note_connection(session, instance.id, version, findings.seen_at)
         outcome = InstanceOutcome.of(instance, kinds, findings.unreachable_since)
         return await _ended(session, turn, outcome, findings.seen_at)
 
     async def _not_recorded(
         self, session: AsyncSession, turn: Turn, instance: SyncedInstance, findings: Findings
     ) -> ItemStatus:
-        await turn.ledger.hold(session)
-        if not await repository.lock_instance(session, instance.id):
+        if not await repository.lock(session, turn.ledger.parameters, instance.id):
             return await _gone(session, turn, instance)
         kinds = dict.fromkeys(turn.ordered.kinds, KindOutcome(error=_NOT_RECORDED))
         outcome = InstanceOutcome.of(instance, kinds, findings.unreachable_since)
@@ -169,8 +152,17 @@ async def _ended(session: AsyncSession, turn: Turn, outcome: InstanceOutcome, st
     return await _noted(session, turn, outcome)
 
 
+async def _locked(session: AsyncSession, turn: Turn, findings: Findings) -> bool:
+    attempt = turn.ledger.parameters
+    if findings.version is None:
+        return await repository.lock(session, attempt, turn.instance_id)
+    version = storable(findings.version, MAX_VERSION_CHARACTERS)
+    return await repository.lock_connected(session, attempt, turn.instance_id, version, findings.seen_at)
+
+
 async def _gone(session: AsyncSession, turn: Turn, instance: SyncedInstance) -> ItemStatus:
-    """It was deleted while its server was asked."""
+    """It was deleted while its server was asked, unless the attempt is over. Raises Fenced."""
+    await turn.ledger.hold(session)
     await _tracker(session, turn).abandon(instance.id)
     return await _noted(session, turn, InstanceOutcome(ItemStatus.MISSING, instance.id, instance.name))
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from app.credentials.records import SealedSignIn
 from app.instances.records import InstanceFilter
 from app.models.instance import DatabaseType, TlsMode
 from app.models.sync import SyncKind, SyncState, SyncTrigger
@@ -77,6 +78,23 @@ class SyncedInstance(NamedTuple):
     @property
     def place(self) -> ServerPlace:
         return ServerPlace(self.db_type, self.host, self.port, self.database_name, self.tls_mode, self.tls_ca_file)
+
+
+class UnreachableEndpoint(NamedTuple):
+    """`failures` in a row; nobody tries before `retry_at`, if there is such a moment."""
+
+    failures: int
+    unreachable_since: datetime
+    retry_at: datetime | None
+    error_kind: str
+
+
+class BegunInstance(NamedTuple):
+    """An instance whose turn begins, what is known against its endpoint, and its credential."""
+
+    instance: SyncedInstance
+    known: UnreachableEndpoint | None
+    sealed: SealedSignIn | None
 
 
 class KnownConnection(NamedTuple):

@@ -61,27 +61,6 @@ async def find_connection(session: AsyncSession, instance_id: int) -> KnownConne
     return None if row is None else KnownConnection._make(row)
 
 
-async def hold_instance(session: AsyncSession, space_id: int, instance_id: int) -> SyncedInstance | None:
-    """The instance, which nobody deletes until the transaction ends."""
-    statement = (
-        select(*_synced_columns)
-        .where(instances.c.id == instance_id, instances.c.space_id == space_id)
-        .with_for_update(read=True, key_share=True)
-    )
-    row = (await session.execute(statement)).one_or_none()
-    return None if row is None else SyncedInstance._make(row)
-
-
-async def lock_instance(session: AsyncSession, instance_id: int) -> bool:
-    """Of one that was looked up: one sync of an instance writes at a time. False when it is gone or deleted."""
-    statement = (
-        select(instances.c.id)
-        .where(instances.c.id == instance_id, instances.c.deleted_at.is_(None))
-        .with_for_update(key_share=True)
-    )
-    return await session.scalar(statement, execution_options=SPACES_CHECKED) is not None
-
-
 async def note_connection(session: AsyncSession, instance_id: int, version: str, connected_at: datetime) -> None:
     """Nobody changed the instance: its revision stays, and who changed it last, and when."""
     columns = instances.c

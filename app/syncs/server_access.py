@@ -8,7 +8,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.credentials.encryption import SecretUnreadable
-from app.credentials.sign_ins import SealedSignIn, SignIn, SignIns
+from app.credentials.records import SealedSignIn
+from app.credentials.sign_ins import SignIn, SignIns
 from app.syncs.adapters.port import ServerSession
 from app.syncs.adapters.registry import adapter_of
 from app.syncs.failures import FailureKind, ServerFailure
