@@ -1,6 +1,6 @@
 """Writes what a sync measured: one row for each object and day, and the aggregations that follow from them.
 
-1. Whoever else writes about the instance waits.
+1. The caller holds the instance: two who record different days of a month would each sum it up without the other's.
 2. The day's measurement is the last one made on it. One that was made before the one that is stored (a sync that was
    resumed late) changes nothing; a later one replaces it.
 3. Sizes that differ from what the day has are written, the total and the largest tables always.
@@ -25,7 +25,6 @@ from app.capacity.recording_repository import Measured
 from app.capacity.records import DatabaseSize, Sizes, StoredDay, TableSize
 from app.config import Settings
 from app.fields import in_utc
-from app.inventory.instance_lock import hold_instance
 from app.inventory.records import SyncCounts
 from app.inventory.stored_text import stored_name
 from app.models.capacity import AggregationPeriod
@@ -44,15 +43,10 @@ class SizeRecorder:
         self._retention_days = retention_days
 
     async def record(self, instance_id: int, sizes: Sizes, measured_at: datetime) -> SyncCounts:
-        """Counts databases; those that are gone keep their sizes of other days, and are not counted.
-
-        Raises NotFound when the instance is not there.
-        """
+        """Counts databases; those that are gone keep their sizes of other days, and are not counted."""
         moment = in_utc(measured_at)
         measured = Measured(instance_id, moment, moment.date())
         databases = _databases(sizes.databases)
-        # Two who record different days of a month would each sum it up without the other's.
-        await hold_instance(self._session, instance_id)
         stored = await repository.stored_day(self._session, measured, list(databases))
         if stored is not None and stored.measured_at > moment:
             return SyncCounts(found=len(databases), unchanged=len(databases))

@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Table, delete, func, literal, select, union_all
+from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, delete, func, literal, select, union_all
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -60,15 +60,25 @@ class Place(NamedTuple):
     group: str = ""
 
 
-async def known_places(session: AsyncSession, instance_id: int) -> set[Place]:
-    kinds = {kind.__name__: kind for kind in TABLES}
-    statement = union_all(
-        *(
-            select(literal(name), _group(kind)).where(TABLES[kind].c.instance_id == instance_id)
-            for name, kind in kinds.items()
+def _group(kind: type[Member]) -> ColumnElement[str]:
+    return TABLES[kind].c.group_name if kind is SqlserverMember else literal("")
+
+
+_kinds: Final = {kind.__name__: kind for kind in TABLES}
+_known = union_all(
+    *(
+        select(literal(name), _group(kind)).where(
+            TABLES[kind].c.instance_id == bindparam("instance_id", type_=BigInteger())
         )
+        for name, kind in _kinds.items()
     )
-    return {Place(kinds[name], group) for name, group in await session.execute(statement)}
+)
+
+
+async def known_places(session: AsyncSession, instance_id: int) -> set[Place]:
+    """Of an instance that was looked up."""
+    result = await session.execute(_known, {"instance_id": instance_id}, execution_options=SPACES_CHECKED)
+    return {Place(_kinds[name], group) for name, group in result}
 
 
 async def put(
@@ -112,7 +122,3 @@ async def page(
     counted = select(func.count(table.c.id)).where(table.c.instance_id == instance_id)
     total = await session.scalar(counted, execution_options=SPACES_CHECKED) if request.include_total else None
     return Found(items, next_cursor, total)
-
-
-def _group(kind: type[Member]) -> ColumnElement[str]:
-    return TABLES[kind].c.group_name if kind is SqlserverMember else literal("")

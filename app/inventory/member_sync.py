@@ -24,7 +24,8 @@ class MemberSync:
     async def apply(self, instance_id: int, members: Sequence[Member], seen_at: datetime) -> None:
         """`members` are all places that there are: any other is removed, those of another kind of server too.
 
-        Of two for one place the first stands. Raises NotFound when the instance is not there any more.
+        Of two for one place the first stands. The instance must have been looked up. Raises NotFound when it is not
+        there any more.
         """
         found = _by_place(members)
         known = await repository.known_places(self._session, instance_id)

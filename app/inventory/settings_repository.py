@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import BigInteger, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
@@ -26,15 +26,18 @@ class LastSnapshot(NamedTuple):
     captured_at: datetime
 
 
+_last = (
+    select(*(_snapshots.c[name] for name in LastSnapshot._fields))
+    .where(_snapshots.c.instance_id == bindparam("instance_id", type_=BigInteger()))
+    .order_by(_snapshots.c.captured_at.desc(), _snapshots.c.id.desc())
+    .limit(1)
+)
+
+
 async def last_snapshot(session: AsyncSession, instance_id: int) -> LastSnapshot | None:
-    columns = _snapshots.c
-    statement = (
-        select(columns.settings, columns.digest, columns.captured_at)
-        .where(columns.instance_id == instance_id)
-        .order_by(columns.captured_at.desc(), columns.id.desc())
-        .limit(1)
-    )
-    row = (await session.execute(statement)).one_or_none()
+    """Of an instance that was looked up."""
+    result = await session.execute(_last, {"instance_id": instance_id}, execution_options=SPACES_CHECKED)
+    row = result.one_or_none()
     return None if row is None else LastSnapshot._make(row)
 
 

@@ -22,7 +22,8 @@ class SettingsSync:
 
     async def apply(self, instance_id: int, settings: Mapping[str, str], seen_at: datetime) -> SyncCounts:
         """The counts are of settings, of which the first snapshot creates every one. Nothing is written when none
-        changed. Raises NotFound when something would have to be, and the instance is not there any more."""
+        changed. The instance must have been looked up. Raises NotFound when something would have to be written, and it
+        is not there any more."""
         text = canonical_json(settings)
         digest = digest_of(text)
         last = await repository.last_snapshot(self._session, instance_id)

@@ -36,7 +36,8 @@ async def put(session: AsyncSession, rows: Sequence[Mapping[str, Any]]) -> None:
 @lru_cache
 def _upsert(dialect: str, names: Sequence[str]) -> postgresql.Insert | sqlite.Insert:
     """Made once, and compiled once for any number of rows: otherwise every turn of a sync would wait for that twice."""
-    written = postgresql.insert(_records) if dialect == "postgresql" else sqlite.insert(_records)
+    # Inline: nobody asks for the ids.
+    written = (postgresql.insert(_records) if dialect == "postgresql" else sqlite.insert(_records)).inline()
     changed = {name: written.excluded[name] for name in (*names, "updated_at") if name not in _key}
     return written.on_conflict_do_update(index_elements=[_records.c[name] for name in _key], set_=changed)
 

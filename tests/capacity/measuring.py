@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.capacity.recording import SizeRecorder
 from app.capacity.records import DatabaseSize, Sizes, TableSize
 from app.database import Database, run_in_transaction
+from app.inventory.instance_lock import hold_instance
 from app.inventory.records import SyncCounts
 from app.models import Base
 
@@ -36,9 +38,12 @@ async def record(
     """A measurement in a transaction of its own; on a day without a time, at noon in UTC."""
     found = measured if isinstance(measured, Sizes) else sizes(measured)
     at = moment if isinstance(moment, datetime) else noon(moment)
-    return await run_in_transaction(
-        database.writers, lambda session: SizeRecorder(session, retention_days).record(instance_id, found, at)
-    )
+
+    async def record_held(session: AsyncSession) -> SyncCounts:
+        await hold_instance(session, instance_id)
+        return await SizeRecorder(session, retention_days).record(instance_id, found, at)
+
+    return await run_in_transaction(database.writers, record_held)
 
 
 async def record_days(database: Database, instance_id: int, size_by_day: Mapping[str, int]) -> None:

@@ -16,7 +16,6 @@ from app.capacity.records import DatabaseSize, Sizes, TableSize
 from app.capacity.retention import StatisticsRetention
 from app.config import Settings
 from app.database import Database
-from app.errors import NotFound
 from app.inventory.records import SyncCounts
 from app.models import Base
 from tests.capacity.measuring import days, record, record_days, rows, sizes, summary
@@ -116,10 +115,6 @@ class TestDay:
         for table in AGGREGATIONS:
             found = await rows(database, table, instance_id=other)
             assert [row["average_bytes"] for row in found] == [7] * 4
-
-    async def test_of_an_instance_that_is_not_there(self, database: Database) -> None:
-        with pytest.raises(NotFound):
-            await record(database, 999, {"shop": 1}, "2026-11-23")
 
 
 class TestZones:
