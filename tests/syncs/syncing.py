@@ -197,20 +197,23 @@ class Syncs:
 
     def _handler(self) -> SyncOperation:
         settings: Settings = self._app.state.settings
+        slots = ConnectionSlots(settings.sync_connections, settings.sync_connections_per_host)
+        return SyncOperation(self._database, self.instance_sync(), slots)
+
+    def instance_sync(self) -> InstanceSync:
+        settings: Settings = self._app.state.settings
         access = ServerAccess(
             Targets(settings, AddressPolicy(settings)),
             SignIns(self._database, self._app.state.secret_box),
             seconds=settings.sync_seconds,
         )
         reader = ServerReader(access, largest_tables=settings.sync_tables)
-        instance_sync = InstanceSync(
+        return InstanceSync(
             self._database,
             CircuitBreaker(self._database),
             reader,
             statistics_days=settings.statistics_retention_days,
         )
-        slots = ConnectionSlots(settings.sync_connections, settings.sync_connections_per_host)
-        return SyncOperation(self._database, instance_sync, slots)
 
     async def start(self, instance_ids: Sequence[int], **request: Any) -> OperationRecord:
         service = DataSyncService(self._engine, 10_000)
