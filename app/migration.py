@@ -1,5 +1,6 @@
 """Runs the migrations from inside the process, and tells which revision they lead to."""
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -13,6 +14,7 @@ def _config() -> Config:
     return Config(str(_root / "alembic.ini"))
 
 
+@cache
 def migration_head() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 

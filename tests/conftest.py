@@ -6,10 +6,12 @@
 import asyncio
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
 from functools import cache
 from pathlib import Path
 from uuid import uuid4
@@ -23,7 +25,7 @@ from app.config import Settings
 from app.database import Database
 from app.main import create_app
 from tests.factories import Registry
-from tests.postgres_server import PostgresServer
+from tests.postgres_server import PostgresServer, memory
 from tests.signing_in import signed_in_as
 
 pytest_plugins = ["tests.loop_watch_plugin"]
@@ -56,7 +58,12 @@ def pytest_configure(config: pytest.Config) -> None:
     global _postgres, _directory
     if hasattr(config, "workerinput") or config.option.collectonly or config.option.help:
         return
-    _directory = Path(tempfile.mkdtemp(prefix="muster-tests-"))
+    in_memory = memory()
+    _directory = Path(tempfile.mkdtemp(prefix="muster-tests-", dir=in_memory))
+    _keep_bytecode(_directory / "bytecode")
+    if in_memory is not None:
+        # Below it pytest makes `tmp_path`, where SQLite would wait for the disk with every commit.
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(in_memory))
     _postgres = PostgresServer()
     _postgres.start()
     os.environ["MUSTER_TEST_POSTGRES"] = _postgres.url("{}")
@@ -64,6 +71,15 @@ def pytest_configure(config: pytest.Config) -> None:
     asyncio.run(execute_on(_postgres.url(), "CREATE DATABASE template_muster"))
     migrate(_postgres.url("template_muster"))
     migrate(f"sqlite+aiosqlite:///{_directory / 'template.db'}")
+    with closing(sqlite3.connect(_directory / "template.db")) as template:
+        template.execute("PRAGMA journal_mode=WAL")
+
+
+def _keep_bytecode(directory: Path) -> None:
+    """Where Python is told to write none beside the sources, each process that a test starts would compile all of the
+    service and its libraries anew, which takes seconds."""
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        os.environ["PYTHONPYCACHEPREFIX"] = str(directory)
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -78,20 +94,27 @@ def database_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+@pytest.fixture(scope="session")
+def execute_on_server() -> Iterator[Callable[[str], None]]:
+    """Statements on PostgreSQL that are of no database, by a connection that all tests of this process share."""
+    with asyncio.Runner() as runner:
+        connection = runner.run(asyncpg.connect(os.environ["MUSTER_TEST_POSTGRES"].format("postgres")))
+        yield lambda statement: runner.run(connection.execute(statement))
+        runner.run(connection.close())
+
+
 @pytest.fixture
-def database_url(database_kind: str, tmp_path: Path) -> Iterator[str]:
+def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A migrated database of this test's own."""
     if database_kind == "sqlite":
         shutil.copy(os.environ["MUSTER_TEST_SQLITE"], tmp_path / "muster.db")
         yield f"sqlite+aiosqlite:///{tmp_path / 'muster.db'}"
         return
+    execute = request.getfixturevalue("execute_on_server")
     name = f"test_{uuid4().hex}"
-    server = os.environ["MUSTER_TEST_POSTGRES"]
-    asyncio.run(
-        execute_on(server.format("postgres"), f"CREATE DATABASE {name} TEMPLATE template_muster STRATEGY FILE_COPY")
-    )
-    yield server.format(name)
-    asyncio.run(execute_on(server.format("postgres"), f"DROP DATABASE {name} WITH (FORCE)"))
+    execute(f"CREATE DATABASE {name} TEMPLATE template_muster STRATEGY FILE_COPY")
+    yield os.environ["MUSTER_TEST_POSTGRES"].format(name)
+    execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
