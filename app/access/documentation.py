@@ -3,10 +3,13 @@
 The Authorize button of the documentation page works with both ways to sign in.
 """
 
+import asyncio
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from starlette.routing import Route, request_response
 
 from app.access.gate import KEY_HEADER
 from app.access.idempotency import HEADER as IDEMPOTENCY_HEADER
@@ -37,6 +40,24 @@ _idempotency_key = {
 
 def document_access(app: FastAPI) -> None:
     app.openapi = _with_access(app.openapi)  # type: ignore[method-assign]
+    _make_in_thread(app)
+
+
+def _make_in_thread(app: FastAPI) -> None:
+    """For the first who asks, the document is made, which takes most of a second; all others' requests go on."""
+    route = next(route for route in app.routes if isinstance(route, Route) and route.path == app.openapi_url)
+    answer, one_at_a_time = route.endpoint, Lock()
+
+    def make() -> None:
+        with one_at_a_time:
+            app.openapi()
+
+    async def answer_when_made(request: Request) -> Response:
+        await asyncio.to_thread(make)
+        response: Response = await answer(request)
+        return response
+
+    route.app = request_response(answer_when_made)
 
 
 def _with_access(openapi: Callable[[], dict[str, Any]]) -> Callable[[], dict[str, Any]]:
