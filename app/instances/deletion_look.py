@@ -21,7 +21,7 @@ class DeletionLook:
         async with self._database.readers() as session:
             found = await repository.find(session, ids)
             blocking = await repository.blocking(session, self._plan, ids, mode)
-            rows = await repository.rows_below(session, self._plan, ids) if with_rows else {}
+            rows = await repository.rows_below(session, self._plan, list(found)) if with_rows and found else {}
             unplanned: list[repository.LiveTable] = []
             if mode is DeletionMode.HARD:
                 unplanned = repository.unplanned(self._plan, await repository.tables_below(session))
