@@ -16,7 +16,9 @@ ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
 
 _values = {"errors", "pagination", "fields", "preconditions", "caller", "csv_cells", "csv_answers"}
-_foundation = {"config", "database", "background", "planner", "taken_names", "key_file", "body_limit", *_values}
+_foundation = {
+    "config", "database", "background", "turns", "planner", "taken_names", "key_file", "body_limit", *_values
+}  # fmt: skip
 _access = {*_foundation, "models"}
 _audit = {*_access, "access"}
 _users = {*_audit, "audit"}
@@ -61,6 +63,7 @@ MAY_IMPORT: Mapping[str, set[str]] = {
     "taken_names": {"database", "errors"},
     "planner": {"database"},
     "background": set(),
+    "turns": set(),
     "csv_cells": set(),
     "csv_answers": set(),
     "body_limit": {"errors"},

@@ -40,7 +40,7 @@ async def points(
     if database is not None:
         statement = statement.where(table.c.database_name == database)
     rows = await session.execute(statement, execution_options=SPACES_CHECKED)
-    return statistics_rows.points(period, rows.all())
+    return await statistics_rows.points(period, rows.all())
 
 
 async def summary(session: AsyncSession, instance_id: int, days: DayRange, database: str | None) -> CapacitySummary:

@@ -66,7 +66,7 @@ async def points(
     rows = (await session.execute(statement, execution_options=SPACES_CHECKED)).all()
     [whole] = (row for row in rows if row.period_start is None)
     in_order = sorted((row for row in rows if row.period_start is not None), key=lambda row: row.period_start)
-    return statistics_rows.points(period, in_order), statistics_rows.summary(whole)
+    return await statistics_rows.points(period, in_order), statistics_rows.summary(whole)
 
 
 def _sums(dialect: str, space_id: int, period: AggregationPeriod, days: DayRange) -> FromClause:

@@ -6,11 +6,12 @@ from typing import Any
 from app.capacity.periods import span
 from app.capacity.records import CapacityPoint, CapacityShare, CapacitySummary
 from app.models.capacity import AggregationPeriod, Trend
+from app.turns import in_turns
 
 PERCENT_DIGITS = 2
 
 
-def points(period: AggregationPeriod, rows: Sequence[Any]) -> list[CapacityPoint]:
+async def points(period: AggregationPeriod, rows: Sequence[Any]) -> list[CapacityPoint]:
     return [
         CapacityPoint(
             row.period_start,
@@ -23,7 +24,7 @@ def points(period: AggregationPeriod, rows: Sequence[Any]) -> list[CapacityPoint
             Trend(row.trend),
             row.sample_count,
         )
-        for row in rows
+        async for row in in_turns(rows)
     ]
 
 

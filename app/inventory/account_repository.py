@@ -15,7 +15,6 @@ from app.inventory.account_changes import AccountChange, Rights
 from app.inventory.account_states import RIGHTS, AccountAttributes, Pair, SeenAccount, StoredAccount
 from app.inventory.row_updates import update_rows
 from app.inventory.stored_text import canonical_json
-from app.inventory.turns import in_turns
 from app.models.base import UtcDateTime, table_of
 from app.models.inventory import (
     AccountChangeLog,
@@ -23,6 +22,7 @@ from app.models.inventory import (
     AccountPermission,
     InstanceAccount,
 )
+from app.turns import in_turns
 
 # Rows that are made into values before others have their turn.
 PART_ROWS: Final = 200

@@ -12,7 +12,7 @@ from app.fields import in_utc
 from app.inventory.account_changes import Attribute, Rights
 from app.inventory.records import FoundAccount, FoundPermissions, JsonValue, SyncCounts
 from app.inventory.stored_text import canonical_json, digest_of, stored_name
-from app.inventory.turns import in_turns
+from app.turns import in_turns
 
 MAX_NAME_CHARACTERS: Final = 255
 MAX_METHOD_CHARACTERS: Final = 64

@@ -31,8 +31,8 @@ from app.inventory.account_states import (
 )
 from app.inventory.instance_lock import hold_instance
 from app.inventory.records import FoundAccount, SyncCounts
-from app.inventory.turns import in_turns
 from app.models.inventory import AccountChangeType
+from app.turns import in_turns
 
 _usual_flags = {"is_superuser": False, "can_login": True, "is_locked": False}
 

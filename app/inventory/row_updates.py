@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
 from app.database import dialect_name
-from app.inventory.turns import in_turns
+from app.turns import in_turns
 
 # Of one statement: rows, and bytes beyond which it gets no further one. PostgreSQL takes 256 MiB of jsonb.
 MAX_ROWS: Final = 1_000
