@@ -27,13 +27,14 @@ _instances = table_of(Instance)
 _classes = table_of(AccountClassification)
 _instance_id = bindparam("instance_id", type_=BigInteger())
 
-# The space is looked up inside, so that no other space's rules are locked.
+# The space is looked up inside, so that no other space's rules are locked; and they are in order.
 _applied = (
     select(_classes.c.id, _classes.c.rule_version, _classes.c.rule)
     .where(
         _classes.c.space_id == select(_instances.c.space_id).where(_instances.c.id == _instance_id).scalar_subquery(),
         _classes.c.is_enabled,
     )
+    .order_by(_classes.c.id)
     .with_for_update(read=True)
     .subquery("applied")
 )

@@ -107,7 +107,7 @@ class InstanceSync:
             return await _ended(session, turn, InstanceOutcome.refused(instance, error), utc_now())
         await _tracker(session, turn).begin_instance(instance.id, turn.ordered.kinds, utc_now())
         if begun.sealed is None:
-            # The instance was given another one a moment ago.
+            # The instance was given another one while this waited for it.
             return begun._replace(sealed=await self._reader.sign_in_of(session, instance))
         return begun
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from tests.inventory.syncing import statements_of
 from tests.syncs.syncing import PASSWORD, FakeServers, Syncs, credential, rows_of, server_at, tables, until
 
 HOST = "10.0.0.1"
+SOON = datetime(2026, 11, 24, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -59,6 +61,20 @@ class Turns:
 
     async def take(self, turn: Turn) -> ItemStatus:
         return await self._syncs.instance_sync().sync(turn, ConnectionSlots(1, 1).place(HOST))
+
+    async def asking(self, turn: Turn, servers: FakeServers) -> tuple[asyncio.Task[ItemStatus], asyncio.Event]:
+        """The turn, whose server is asked for accounts, and what has it answer."""
+        asked, may_answer = asyncio.Event(), asyncio.Event()
+
+        async def wait(name: str) -> None:
+            if name == "accounts":
+                asked.set()
+                await may_answer.wait()
+
+        servers[HOST].before = wait
+        taking = asyncio.create_task(self.take(turn))
+        await asked.wait()
+        return taking, may_answer
 
     async def sync(self, instance_id: int, *kinds: SyncKind) -> ItemStatus:
         return await self.take(await self.begun(instance_id, *kinds))
@@ -129,7 +145,6 @@ class TestStatements:
 
 
 class TestCredential:
-    @pytest.mark.usefixtures("servers")
     async def test_given_while_the_turn_waits_for_the_instance(
         self, app: FastAPI, turns: Turns, servers: FakeServers, registry: Registry, instance_id: int, database: Database
     ) -> None:
@@ -144,6 +159,31 @@ class TestCredential:
     async def test_as_it_is(self, turns: Turns, servers: FakeServers, instance_id: int) -> None:
         await turns.sync(instance_id, SyncKind.ACCOUNTS)
         assert [target.password.get_secret_value() for target in servers.targets] == [PASSWORD]
+
+
+class TestInstance:
+    @pytest.mark.parametrize(
+        ("values", "status"),
+        [({"description": "moved"}, ItemStatus.SUCCEEDED), ({"deleted_at": SOON}, ItemStatus.MISSING)],
+    )
+    async def test_changed_while_a_turn_ends(
+        self,
+        turns: Turns,
+        servers: FakeServers,
+        instance_id: int,
+        database: Database,
+        values: dict[str, Any],
+        status: ItemStatus,
+    ) -> None:
+        turn = await turns.begun(instance_id, SyncKind.ACCOUNTS)
+        taking, may_answer = await turns.asking(turn, servers)
+        async with held(database, "instances", instance_id, **values):
+            may_answer.set()
+            await somebody_waits(database)
+        assert await taking == status
+        [instance] = await rows_of(database, "instances", id=instance_id)
+        assert values.items() <= instance.items()
+        assert (instance["version"] is not None) == (status is ItemStatus.SUCCEEDED)
 
 
 class TestTakeover:
@@ -163,16 +203,7 @@ class TestTakeover:
         self, turns: Turns, servers: FakeServers, instance_id: int, database: Database
     ) -> None:
         turn = await turns.begun(instance_id, SyncKind.ACCOUNTS)
-        asked, may_answer = asyncio.Event(), asyncio.Event()
-
-        async def wait(name: str) -> None:
-            if name == "accounts":
-                asked.set()
-                await may_answer.wait()
-
-        servers[HOST].before = wait
-        taking = asyncio.create_task(turns.take(turn))
-        await asked.wait()
+        taking, may_answer = await turns.asking(turn, servers)
         async with held(database, "operations", turn.ledger.operation_id, attempt=2):
             may_answer.set()
             await somebody_waits(database)
