@@ -4,7 +4,9 @@
 2. A watcher thread wakes every few milliseconds and measures the turn under way. What counts is the larger of two: the
    processor time that the turn has used, and the time that it has lasted while the watcher was awake, less what its
    thread waited for a processor. So sleeping and waiting for a lock or a disk count, and a crowded machine does not: it
-   keeps the watcher waiting too. (Only Linux tells what a thread waited for.)
+   keeps the watcher waiting too. (Only Linux tells what a thread waited for.) Processors that others share compute more
+   slowly: what was computed counts for what it takes when the machine is quiet. As long as the watcher does not see the
+   service on the stack, the turn is a test's or a library's, and counts from then on.
 3. At the limit it takes the stack of the loop's thread, which is then that of the culprit.
 4. When the turn ends it is measured once more, and reported if it did hold the loop and had the service on its stack.
 
@@ -25,6 +27,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from traceback import format_list
 from types import CodeType, FrameType
 from typing import Any, Self
@@ -36,6 +39,10 @@ TICK_SECONDS = 0.005
 # The most that one tick counts for: a watcher that is later was kept waiting, by the machine or by whoever had the
 # interpreter.
 LATE_TICK_SECONDS = 0.01
+
+# Enough to tell how fast the processor is at the moment: together two milliseconds.
+PACE_SAMPLES = 5
+PACE_LOOPS = 3_000
 
 # Coroutines of the service that run while nobody is served: before it listens, and when it has hung up.
 STARTING_AND_STOPPING = frozenset({"_lifespan"})
@@ -71,11 +78,13 @@ class Hold:
     """A turn that held the loop; its stack begins with the service."""
 
     seconds: float
+    computing: float
     stack: Stack
     other_threads: tuple[Stack, ...]
 
     def __str__(self) -> str:
-        lines = [f"the event loop was held for {self.seconds * 1000:.0f} ms by", *map(str, self.stack)]
+        computing = f"{self.computing * 1000:.0f} ms of them computing"
+        lines = [f"the event loop was held for {self.seconds * 1000:.0f} ms, {computing}, by", *map(str, self.stack)]
         for stack in self.other_threads:
             lines += ["while another thread of the service was at", *map(str, stack)]
         return "\n".join(lines)
@@ -99,6 +108,26 @@ class ThreadClock:
     def queued(self) -> float:
         """Seconds for which the thread could have run and had no processor, up to when it last got one."""
         return 0.0 if self._schedule is None else int(os.pread(self._schedule, 64, 0).split()[1]) / 1e9
+
+
+class Pace:
+    """How much slower than at its best the machine computes, by what a fixed piece of work takes."""
+
+    def __init__(self) -> None:
+        self._best = min(self._sample() for _ in range(10 * PACE_SAMPLES))
+
+    def slowness(self) -> float:
+        samples = [self._sample() for _ in range(PACE_SAMPLES)]
+        self._best = min(self._best, *samples)
+        return median(samples) / self._best
+
+    @staticmethod
+    def _sample() -> float:
+        began = time.thread_time()
+        texts: dict[int, str] = {}
+        for number in range(PACE_LOOPS):
+            texts[number % 100] = str(number)
+        return time.thread_time() - began
 
 
 def current_frames() -> dict[int, FrameType]:
@@ -131,24 +160,28 @@ class Turn:
 
     def __init__(self, clock: ThreadClock) -> None:
         self._clock = clock
-        self._used_before = clock.used()
-        self._queued_before = clock.queued()
+        self.stack: Stack | None = None
+        self.other_threads: tuple[Stack, ...] = ()
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets what was until now."""
+        self._used_before = self._clock.used()
+        self._queued_before = self._clock.queued()
         self._began = time.perf_counter()
         self.awake = 0.0
         self.collecting = 0.0
-        self.stack: Stack | None = None
-        self.other_threads: tuple[Stack, ...] = ()
 
     def saw_tick(self, now: float, awake: float) -> None:
         self.awake += min(awake, now - self._began)
 
-    def used(self) -> float:
-        return self._clock.used() - self._used_before
+    def parts(self) -> tuple[float, float]:
+        """The seconds that count: in which it computed, and in which it waited."""
+        used, queued = self._clock.used() - self._used_before, self._clock.queued() - self._queued_before
+        return used - self.collecting, max(0.0, self.awake - queued - used)
 
     def held(self) -> float:
-        """Seconds that count."""
-        waited = self._clock.queued() - self._queued_before
-        return max(self.used(), self.awake - waited) - self.collecting
+        return sum(self.parts())
 
 
 class LoopWatch:
@@ -165,6 +198,7 @@ class LoopWatch:
         self._watcher = threading.Thread(target=self._watch, name="loop watch", daemon=True)
         self._is_over = threading.Event()
         self._collection_began = 0.0
+        self._pace = Pace()
 
     def __enter__(self) -> Self:
         asyncio.Handle._run = self._in_turn  # type: ignore[method-assign]
@@ -200,12 +234,14 @@ class LoopWatch:
         return in_turn
 
     def _judge(self, turn: Turn, stack: Stack) -> None:
-        held = turn.held()
         of_service = self._from_service_on(stack)
-        if held < LIMIT_SECONDS or not of_service:
+        computing, waiting = turn.parts()
+        if not of_service or computing + waiting < LIMIT_SECONDS:
             return
-        others = turn.other_threads if turn.used() < held / 2 else ()
-        self._holds.append(Hold(held, of_service, others))
+        computing /= self._pace.slowness()
+        if computing + waiting >= LIMIT_SECONDS:
+            others = turn.other_threads if computing < waiting else ()
+            self._holds.append(Hold(computing + waiting, computing, of_service, others))
 
     def _from_service_on(self, stack: Stack) -> Stack:
         """Empty without the service, while it starts or stops, or where a test called a plain function of it."""
@@ -226,16 +262,22 @@ class LoopWatch:
                     self._look_at(thread, turn)
 
     def _look_at(self, thread: LoopThread, turn: Turn) -> None:
-        if turn.held() < LIMIT_SECONDS:
+        held = turn.held()
+        if held < LIMIT_SECONDS:
             # What was queueing is told late, so a stack may have been taken too early.
             turn.stack = None
-        elif turn.stack is None:
-            frames = current_frames()
-            stack = self._stack(frames.pop(thread.ident), thread.greenlet.gr_frame)
+        if held < TICK_SECONDS or turn.stack is not None:
+            return
+        frames = current_frames()
+        stack = self._stack(frames.pop(thread.ident), thread.greenlet.gr_frame)
+        if thread.turn is not turn:
+            return
+        if not any(place.is_in(self._service) for place in stack):
+            turn.begin()
+        elif held >= LIMIT_SECONDS:
             others = [self._from_service_on(self._stack(frame)) for frame in frames.values()]
-            if thread.turn is turn:
-                turn.other_threads = tuple(filter(None, others))
-                turn.stack = stack
+            turn.other_threads = tuple(filter(None, others))
+            turn.stack = stack
 
     def _stack(self, *innermost: FrameType | None) -> Stack:
         """Of the frames and their callers, up to the beginning of the turn."""
@@ -250,6 +292,6 @@ class LoopWatch:
     def _on_collection(self, phase: str, _: object) -> None:
         thread = getattr(self._local, "thread", None)
         if phase == "start":
-            self._collection_began = time.perf_counter()
+            self._collection_began = time.thread_time()
         elif thread is not None and thread.turn is not None:
-            thread.turn.collecting += time.perf_counter() - self._collection_began
+            thread.turn.collecting += time.thread_time() - self._collection_began

@@ -1,5 +1,6 @@
 """Fails a test in which the service holds the event loop (see loop_watch), while it is set up and torn down too."""
 
+import os
 from argparse import BooleanOptionalAction
 from collections.abc import Generator
 
@@ -8,6 +9,8 @@ import pytest
 from tests.loop_watch import LoopWatch
 
 MARK = "holds_the_loop"
+# In the environment, "1" is as good as the option.
+SWITCH = "MUSTER_TEST_LOOP_WATCH"
 _watch = pytest.StashKey[LoopWatch]()
 
 
@@ -15,7 +18,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--loop-watch",
         action=BooleanOptionalAction,
-        default=False,
+        default=os.environ.get(SWITCH) == "1",
         help="fail a test in which the service holds the event loop for more than 50 ms",
     )
 

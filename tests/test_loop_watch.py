@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy.util import greenlet_spawn
 
-from tests.loop_watch import Hold, LoopWatch
+from tests.loop_watch import LIMIT_SECONDS, Hold, LoopWatch, Pace
+from tests.loop_watch_plugin import SWITCH
 
 ROOT = Path(__file__).parent.parent
 SLEEP_SECONDS = 0.3
@@ -107,6 +108,18 @@ class TestFound:
         await done.wait()
         assert only(watch.take()).stack[0].code.co_name == "act"
 
+    async def test_sleep_on_a_slow_machine(
+        self, watch: LoopWatch, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Pace, "slowness", lambda self: 10.0)
+        act = service.function(f"""
+            async def act():
+                time.sleep({SLEEP_SECONDS})
+        """)
+        await in_turns_of_its_own(act())
+        hold = only(watch.take())
+        assert hold.computing < LIMIT_SECONDS < hold.seconds
+
     async def test_what_is_called_through_sqlalchemy(self, watch: LoopWatch, service: Service) -> None:
         act = service.function("""
             async def act():
@@ -163,6 +176,23 @@ class TestNotFound:
         await asyncio.sleep(0)
         assert watch.take() == []
 
+    async def test_what_a_test_does_before_it_calls(self, watch: LoopWatch, service: Service) -> None:
+        act = service.function("""
+            async def act():
+                compute(0.02)
+        """)
+
+        async def call() -> None:
+            await act()
+
+        async def compute_and_call() -> None:
+            # One call, in which the watcher cannot look.
+            sum(range(20_000_000))
+            await call()
+
+        await in_turns_of_its_own(compute_and_call())
+        assert watch.take() == []
+
     async def test_a_plain_function_that_a_test_calls(self, watch: LoopWatch, service: Service) -> None:
         act = service.function("""
             def act():
@@ -178,6 +208,17 @@ class TestNotFound:
                 compute()
 
             act = _lifespan
+        """)
+        await in_turns_of_its_own(act())
+        assert watch.take() == []
+
+    async def test_what_only_a_slow_machine_makes_long(
+        self, watch: LoopWatch, service: Service, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Pace, "slowness", lambda self: SLEEP_SECONDS / LIMIT_SECONDS * 2)
+        act = service.function("""
+            async def act():
+                compute()
         """)
         await in_turns_of_its_own(act())
         assert watch.take() == []
@@ -237,14 +278,15 @@ SUITE = """
 class TestPlugin:
     @pytest.fixture
     def run(self, tmp_path: Path) -> Any:
-        def run(source: str, *options: str) -> str:
+        def run(source: str, *options: str, **environment: str) -> str:
             (tmp_path / "test_it.py").write_text(source)
             (tmp_path / "pytest.ini").write_text("[pytest]\nanyio_mode = auto\nmarkers = holds_the_loop(reason): x\n")
+            others = {name: value for name, value in os.environ.items() if name != SWITCH}
             command = [sys.executable, "-m", "pytest", "-p", "tests.loop_watch_plugin", "-p", "no:cacheprovider", "-rA"]
             done = subprocess.run(
                 [*command, *options],
                 cwd=tmp_path,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
+                env={**others, "PYTHONPATH": str(ROOT), **environment},
                 capture_output=True,
                 text=True,
                 check=False,
@@ -269,6 +311,10 @@ class TestPlugin:
 
     def test_it_has_to_be_asked_for(self, run: Any, suite: str) -> None:
         assert "5 passed" in run(suite)
+
+    def test_the_environment_can_ask_for_it_and_the_option_against_it(self, run: Any, suite: str) -> None:
+        assert "2 errors" in run(suite, **{SWITCH: "1"})
+        assert "5 passed" in run(suite, "--no-loop-watch", **{SWITCH: "1"})
 
     def test_an_exemption_needs_a_reason(self, run: Any) -> None:
         output = run("import pytest\n\n@pytest.mark.holds_the_loop\ndef test_it():\n    pass\n")
