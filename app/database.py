@@ -48,6 +48,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection, QueuePool
 
 from app.config import Settings
+from app.sqlite_connection import SqliteConnection
 
 log = structlog.get_logger(__name__)
 
@@ -61,6 +62,8 @@ SQLITE_CACHE_KIBIBYTES = 32 * 1024
 SQLITE_READER_CACHE_KIBIBYTES = 16 * 1024
 # 32 MiB of log before it is copied back into the file; by default 4 MiB, which a bulk load fills with every chunk.
 SQLITE_CHECKPOINT_PAGES = 8_000
+# The execution option of an engine whose sessions run every statement by itself.
+BEGINS_NOTHING = "begins_nothing"
 # How long to wait, when the database is closed, for threads of its connections that have not ended.
 THREAD_END_SECONDS = 5.0
 # Values and rows of one INSERT. With a statement a row, SQLite's thread takes the interpreter lock for each, and a busy
@@ -110,11 +113,15 @@ class Database:
             self.engine = _sqlite_engine(url, settings, self._connection_threads, writes=True)
             self.read_engine = _sqlite_engine(url, settings, self._connection_threads, writes=False)
             _serialize_writers(self.engine, self._writer_lock)
+            # The driver begins nothing by itself. SQLAlchemy's own AUTOCOMMIT would be set on each connection by its
+            # thread, and who is cancelled meanwhile loses the connection to the garbage collector.
+            autocommit = self.engine.execution_options(**{BEGINS_NOTHING: True})
         else:
             self.engine = _postgresql_engine(url, settings)
-            self.read_engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+            self.read_engine = autocommit
         self.writers = _sessions(self.engine)
-        self.statements = _sessions(self.engine.execution_options(isolation_level="AUTOCOMMIT"))
+        self.statements = _sessions(autocommit)
         self.readers = _sessions(self.read_engine)
         # Batches open connections beside those of requests; unbounded, they would starve requests of the pool.
         self.batch_connections = asyncio.Semaphore(settings.batch_connections)
@@ -180,11 +187,9 @@ def _use_write_ahead_log(path: Path) -> None:
 
 
 def _sqlite_engine(url: str, settings: Settings, threads: WeakSet[Thread], *, writes: bool) -> AsyncEngine:
-    def connect(*args: Any, **options: Any) -> aiosqlite.Connection:
-        connection = aiosqlite.connect(*args, **options)
-        # As SQLAlchemy does it: a connection that nobody closed does not keep the process alive.
-        connection._thread.daemon = True
-        threads.add(connection._thread)
+    def connect(database: str, **options: Any) -> SqliteConnection:
+        connection = SqliteConnection(database, **options)
+        threads.add(connection.thread)
         return connection
 
     engine = create_async_engine(
@@ -227,7 +232,7 @@ def _serialize_writers(engine: AsyncEngine, lock: asyncio.Lock) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin_immediate(connection: Connection) -> None:
-        if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        if connection.get_execution_options().get(BEGINS_NOTHING):
             return
         proxied = connection.connection.dbapi_connection
         assert proxied is not None
@@ -270,7 +275,10 @@ def _is_outage(error: BaseException | None) -> bool:
 async def run_in_transaction(
     sessions: async_sessionmaker[AsyncSession], work: Callable[[AsyncSession], Awaitable[T]]
 ) -> T:
-    """Runs `work` in one transaction; deadlocks and serialization failures are tried three times, with jitter."""
+    """Runs `work` in one transaction; deadlocks and serialization failures are tried three times, with jitter.
+
+    Who is cancelled is told when it has ended: undone, or committed when the commit had begun, which is not cut off.
+    """
     for attempt in range(1, TRANSIENT_ATTEMPTS + 1):
         try:
             async with sessions.begin() as session:
@@ -283,6 +291,12 @@ async def run_in_transaction(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
+async def run_beside_requests(database: Database, work: Callable[[AsyncSession], Awaitable[T]]) -> T:
+    """`run_in_transaction` for work that is not a request's, bounded as every batch's."""
+    async with database.batch_connections:
+        return await run_in_transaction(database.writers, work)
+
+
 async def in_steps(
     database: Database, step: Callable[[AsyncSession], Awaitable[int]], size: int, pause_seconds: float = 0.0
 ) -> int:
@@ -293,8 +307,7 @@ async def in_steps(
     """
     total, count = 0, size
     while count == size:
-        async with database.batch_connections:
-            count = await run_in_transaction(database.writers, step)
+        count = await run_beside_requests(database, step)
         total += count
         await asyncio.sleep(pause_seconds if count == size else 0)
     return total
@@ -375,6 +388,9 @@ async def insert_rows(
     assert driver is not None
     try:
         if dialect_name(session) == "postgresql":
+            if not driver.is_in_transaction():
+                # SQLAlchemy begins with the first statement of its own; a COPY before that would commit by itself.
+                await session.execute(text("SELECT 1"))
             values = tuple(shared.values())
             records = _yielding(row + values for row in rows)
             await driver.copy_records_to_table(table.name, columns=[*columns, *shared], records=records)

@@ -64,6 +64,14 @@ class TestBulkLoads:
             found = (await session.execute(select(*columns).order_by(EVENTS.c.id))).all()
         assert found == [(number, f"n{number}", *SHARED.values()) for number in range(ROWS)]
 
+    async def test_belong_to_the_transaction_that_they_are_the_first_statement_of(self, database: Database) -> None:
+        with pytest.raises(ZeroDivisionError):
+            async with database.writers.begin() as session:
+                await insert_rows(session, EVENTS, ("resource_id",), [(1,)], shared_by(session))
+                raise ZeroDivisionError
+        async with database.readers() as session:
+            assert (await session.execute(select(EVENTS.c.id))).all() == []
+
     async def test_none(self, database: Database) -> None:
         async with database.writers.begin() as session:
             await insert_rows(session, EVENTS, ("resource_id",), (), shared_by(session))
