@@ -11,7 +11,7 @@ from app.classifications.assignment_repository import Assignment
 from app.classifications.evaluation import JudgedAccount, Population
 from app.classifications.records import StoredRule
 from app.classifications.rules import Rule, parse
-from app.database import Database, run_in_transaction
+from app.database import Database, run_beside_requests
 from app.errors import FieldError
 from app.models.base import utc_now
 
@@ -87,8 +87,7 @@ class RuleApplication:
             given = [(instances[each.permission_id], each) for each in sorted(wanted - present) if each[0] in there]
             await assignment_repository.replace(session, present - wanted, given, utc_now())
 
-        async with self._database.batch_connections:
-            await run_in_transaction(self._database.writers, apply)
+        await run_beside_requests(self._database, apply)
 
 
 async def _assigned(accounts: Sequence[JudgedAccount], rules: Sequence[StoredRule]) -> AsyncIterator[Assignment]:

@@ -8,7 +8,7 @@ resumed nor tried again (app.operations.service).
 from datetime import datetime, timedelta
 from functools import partial
 
-from app.database import Database, in_steps, run_in_transaction
+from app.database import Database, in_steps, run_beside_requests
 from app.models.base import utc_now
 from app.operations import repository, retention_repository
 
@@ -44,5 +44,4 @@ class OperationRetention:
         step = partial(retention_repository.remove_items, operation_ids=ids, before=before, limit=STEP_ITEMS)
         await in_steps(self._database, step, STEP_ITEMS, PAUSE_SECONDS)
         last = partial(retention_repository.remove, operation_ids=ids, before=before)
-        async with self._database.batch_connections:
-            return await run_in_transaction(self._database.writers, last)
+        return await run_beside_requests(self._database, last)

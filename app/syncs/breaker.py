@@ -13,12 +13,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database
+from app.database import Database, run_beside_requests
 from app.models.base import utc_now
 from app.syncs import endpoint_repository as repository
 from app.syncs.failures import FailureKind, ServerFailure
 from app.syncs.records import UnreachableEndpoint
-from app.syncs.transactions import in_whole_transaction
 
 FAILURES_TO_OPEN = 3
 OPEN_SECONDS = 30.0
@@ -87,7 +86,7 @@ class CircuitBreaker:
             return False
         # A probe whose worker dies is followed by another one.
         until = now + self._open_time(known.failures)
-        return await in_whole_transaction(
+        return await run_beside_requests(
             self._database, lambda session: repository.claim_probe(session, endpoint.host, endpoint.port, now, until)
         )
 
@@ -100,10 +99,10 @@ class CircuitBreaker:
                 await repository.hold_back(session, endpoint.host, endpoint.port, retry_at)
             return noted.unreachable_since
 
-        return await in_whole_transaction(self._database, note)
+        return await run_beside_requests(self._database, note)
 
     async def _forget(self, endpoint: Endpoint) -> None:
-        await in_whole_transaction(
+        await run_beside_requests(
             self._database, lambda session: repository.forget(session, endpoint.host, endpoint.port)
         )
 

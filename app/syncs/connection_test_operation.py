@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.gate import narrow_to
 from app.access.permissions import Permission
 from app.audit.recorder import AuditEntry
-from app.database import Database
+from app.database import Database, run_beside_requests
 from app.models.audit import AuditOutcome
 from app.models.operation import OperationState
 from app.operations.records import Item, OperationRecord
@@ -18,7 +18,6 @@ from app.syncs.connection_tests import ConnectionTests
 from app.syncs.outcomes import ItemStatus, OwnErrorKind, SyncError
 from app.syncs.records import SyncedInstance
 from app.syncs.slots import ConnectionSlots, Place, Waiting
-from app.syncs.transactions import in_whole_transaction
 from app.syncs.turns import take_turns
 
 
@@ -91,7 +90,7 @@ class ConnectionTestOperation:
             await work.ledger.hold(session)
             await work.ledger.note(session, items)
 
-        await in_whole_transaction(self._database, note)
+        await run_beside_requests(self._database, note)
         work.advance(item.status for item in items)
 
 

@@ -9,7 +9,7 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.credentials.sign_ins import SignIn
-from app.database import Database
+from app.database import Database, run_beside_requests
 from app.errors import Conflict, NotFound, ParameterError
 from app.models.base import utc_now
 from app.models.operation import OperationKind
@@ -26,7 +26,6 @@ from app.syncs.outcomes import SyncError, storable
 from app.syncs.records import SyncedInstance
 from app.syncs.server_access import ServerAccess
 from app.syncs.targets import ServerPlace
-from app.syncs.transactions import in_whole_transaction
 
 MAX_TESTED_IDS = 1_000
 
@@ -122,7 +121,7 @@ class ConnectionTests:
         async def keep(session: AsyncSession) -> None:
             await repository.note_connection(session, instance_id, checked.version, utc_now())
 
-        await in_whole_transaction(self._database, keep)
+        await run_beside_requests(self._database, keep)
 
 
 def _failed(failure: ServerFailure) -> ConnectionReport:

@@ -14,7 +14,7 @@ from datetime import datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database, is_disconnect
+from app.database import Database, is_disconnect, run_beside_requests
 from app.models.base import utc_now
 from app.operations.ledger import Fenced, Ledger
 from app.syncs import turn_repository as repository
@@ -25,7 +25,6 @@ from app.syncs.progress import SyncProgressTracker
 from app.syncs.recording import FindingsRecorder
 from app.syncs.records import BegunInstance, OrderedSync, SyncedInstance
 from app.syncs.slots import Place
-from app.syncs.transactions import in_whole_transaction
 
 log = structlog.get_logger(__name__)
 
@@ -71,7 +70,7 @@ class InstanceSync:
     async def sync(self, turn: Turn, place: Place) -> ItemStatus:
         """Writes the instance's item. `place` is given back as soon as the connection is closed, so that another server
         is asked meanwhile. Raises Fenced, and the database's error when it is away."""
-        begun = await in_whole_transaction(self._database, lambda session: self._begin(session, turn))
+        begun = await run_beside_requests(self._database, lambda session: self._begin(session, turn))
         if isinstance(begun, ItemStatus):
             return begun
         findings = await self._ask(turn, begun)
@@ -81,7 +80,7 @@ class InstanceSync:
 
     async def _write(self, turn: Turn, instance: SyncedInstance, findings: Findings) -> ItemStatus:
         try:
-            return await in_whole_transaction(
+            return await run_beside_requests(
                 self._database, lambda session: self._end(session, turn, instance, findings)
             )
         except Fenced:
@@ -91,7 +90,7 @@ class InstanceSync:
                 raise
             # What one server says must not keep the others from being recorded.
             log.error("what a server said could not be recorded", instance_id=instance.id, exc_info=error)
-            return await in_whole_transaction(
+            return await run_beside_requests(
                 self._database, lambda session: self._not_recorded(session, turn, instance, findings)
             )
 

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.recorder import AuditEntry, record
 from app.background import in_background
 from app.config import Settings
-from app.database import Database, run_in_transaction
+from app.database import Database, run_beside_requests
 from app.errors import AppError
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now
@@ -70,8 +70,7 @@ class Scheduler:
         return count
 
     async def _in_transaction(self, work: Any) -> int:
-        async with self._database.batch_connections:
-            return int(await run_in_transaction(self._database.writers, work))
+        return int(await run_beside_requests(self._database, work))
 
     async def _start_schedule(self, session: AsyncSession) -> int:
         """The next one that is due; 0 when there is none."""

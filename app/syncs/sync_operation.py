@@ -17,7 +17,7 @@ from app.access.gate import narrow_to
 from app.access.permissions import Permission
 from app.audit.recorder import AuditEntry
 from app.caller import current_call
-from app.database import Database
+from app.database import Database, run_beside_requests
 from app.errors import Forbidden
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now
@@ -31,7 +31,6 @@ from app.syncs.outcomes import InstanceOutcome, ItemStatus
 from app.syncs.progress import SyncProgressTracker
 from app.syncs.records import OrderedSync, SyncedInstance
 from app.syncs.slots import ConnectionSlots, Place, Waiting
-from app.syncs.transactions import in_whole_transaction
 from app.syncs.turns import take_turns
 
 # Looked at, or refused, in one go.
@@ -94,7 +93,7 @@ class SyncOperation:
             known = await work.ledger.statuses(session, 1, len(ordered.instance_ids))
             return {place: key for place, key in ordered.positions().items() if place not in known}
 
-        return await in_whole_transaction(self._database, begin)
+        return await run_beside_requests(self._database, begin)
 
     async def _look(self, work: Work, ordered: OrderedSync, space_id: int, positions: Positions) -> list[Turn]:
         """Turns for those that can be synced; the others get their items."""
@@ -106,7 +105,7 @@ class SyncOperation:
             await self._refuse(session, work, ordered, refused)
             return found, refused
 
-        found, refused = await in_whole_transaction(self._database, look)
+        found, refused = await run_beside_requests(self._database, look)
         work.advance(each.status for each in refused)
         without_turn = {each.instance_id for each in refused}
         return [
@@ -132,7 +131,7 @@ class SyncOperation:
             await work.ledger.hold(session)
             await SyncProgressTracker(session, ordered.session_id).abandon()
 
-        await in_whole_transaction(self._database, abandon)
+        await run_beside_requests(self._database, abandon)
 
 
 def _space_of(work: Work) -> int:

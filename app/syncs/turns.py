@@ -1,8 +1,8 @@
 """Has many servers asked at once: each has its turn whenever a connection is free and its host has room.
 
 A server that is slow keeps one connection, and nobody else waits for it. A turn may give its place back before it ends,
-when it needs no connection any more. When all is to stop, turns that are writing end what they write
-(app.syncs.transactions); those that wait for a server are given up at once.
+when it needs no connection any more. When all is to stop, turns are given up at once; what one was writing is then
+undone, or committed when its commit had begun.
 """
 
 import asyncio
