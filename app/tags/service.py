@@ -14,6 +14,7 @@ from app.spaces.service import SpaceService
 from app.tags import repository
 from app.tags.records import Carrier, TagFilter, TagPage, TagRecord, TagValues
 from app.taken_names import refusing_taken_name
+from app.turns import in_turns
 
 # A forced deletion takes the tag off this many instances at a time, so that its memory stays bounded.
 UNLINK_INSTANCES = 5_000
@@ -115,7 +116,7 @@ class TagService:
             self._session,
             [
                 AuditEntry("tag:create", "tag", tag_id, name, space_id, changes={"after": {"name": name}})
-                for name, tag_id in id_by_name.items()
+                async for name, tag_id in in_turns(id_by_name.items())
             ],
         )
 
