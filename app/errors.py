@@ -312,7 +312,10 @@ def _http_error(error: HTTPException) -> AppError:
 
 
 def database_error(error: SQLAlchemyError) -> AppError:
-    """503 when another try can help (no connection, pool exhausted), else 500. Nothing of the statement is told."""
+    """507 when the disk is full, 503 when another try can help (no connection, pool exhausted), else 500. Nothing of
+    the statement is told."""
+    if is_storage_full(error):
+        return storage_full()
     if isinstance(error, PoolTimeout):
         return DatabaseUnavailable("every database connection is in use; try again")
     if isinstance(error, DBAPIError) and is_unavailable(error):
@@ -339,6 +342,31 @@ def is_unavailable(error: DBAPIError) -> bool:
     return state == "" and ("database is locked" in str(error.orig) or "connection" in str(error.orig).lower())
 
 
+def is_storage_full(error: BaseException | None) -> bool:
+    """Whether a disk is full, or a quota used up: of files, of the temporary ones that bodies are kept in while they
+    are read, or of the database."""
+    match error:
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return True
+        case HTTPException():
+            # The framework says 400 of whatever happens while it reads a body.
+            return is_storage_full(error.__cause__)
+        case DBAPIError():
+            state, name = (getattr(error.orig, attribute, None) for attribute in ("sqlstate", "sqlite_errorname"))
+            return state in _full_states or name in _full_names
+    return False
+
+
+# disk_full. https://www.postgresql.org/docs/current/errcodes-appendix.html
+_full_states = frozenset({"53100"})
+# The second when it is the index of the write-ahead log that cannot grow. https://www.sqlite.org/rescode.html
+_full_names = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})
+
+
+def storage_full() -> StorageFull:
+    return StorageFull("the server has no space left for this; nothing of it was kept")
+
+
 async def answer_to(request: Request, error: Exception) -> Response:
     """The problem that stands for the error; what is not the caller's doing is logged."""
     match error:
@@ -346,14 +374,14 @@ async def answer_to(request: Request, error: Exception) -> Response:
             known = error
         case RequestValidationError():
             known = _validation_error(error)
+        case _ if is_storage_full(error):
+            log.error("no space left", path=request.url.path)
+            known = storage_full()
         case HTTPException():
             known = _http_error(error)
         case SQLAlchemyError():
             log.error("database error", error=str(getattr(error, "orig", error)), path=request.url.path)
             known = database_error(error)
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            log.error("no space left", path=request.url.path)
-            known = StorageFull("the server has no space left for this request; nothing of it was kept")
         case OSError() | TimeoutError():
             log.error("connection error", error=repr(error), path=request.url.path)
             known = DatabaseUnavailable("the database cannot be reached; try again")

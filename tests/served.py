@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,13 +56,13 @@ class Served:
         self.process.stdout.close()
 
 
-def serve(data_dir: Path, *options: str, **settings: str) -> Served:
-    """A server on a free port, when it has said where it is."""
+def serve(data_dir: Path, *options: str, command: Sequence[str] = (), **settings: str) -> Served:
+    """A server on a free port, when it has said where it is; `command` is what starts it."""
     others = {name: value for name, value in os.environ.items() if not name.startswith("MUSTER_")}
     log = data_dir.parent / "serve.log"
     with log.open("w") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-m", "app.cli", "serve", "--port", "0", *options],
+            [*command, sys.executable, "-m", "app.cli", "serve", "--port", "0", *options],
             env=others
             | {"MUSTER_DATA_DIR": str(data_dir)}
             | {f"MUSTER_{name.upper()}": value for name, value in settings.items()},

@@ -1,13 +1,19 @@
 """The OpenAPI document: every call is described, every error is a problem, and every example works when it is sent."""
 
 import errno
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from app.database import as_sqlalchemy
+from app.errors import database_error
 from tests.factories import Registry
 from tests.operations.rows import operation_of
 
@@ -184,6 +190,17 @@ class TestNoSpace:
         monkeypatch.setattr("app.instances.uploads._create", fail)
         answer = await client.post("/api/v1/instances/batch-create", files={"file": b"name,db_type,host\na,pg,h\n"})
         assert (answer.status_code, answer.json()["code"]) == (507, 25500)
+
+    def test_that_of_the_database_too(self) -> None:
+        with closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("CREATE TABLE t (a)")
+            connection.execute("PRAGMA max_page_count = 2")
+            with pytest.raises(sqlite3.OperationalError) as full:
+                connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+        for error in (full.value, asyncpg.DiskFullError("could not extend file")):
+            translated = as_sqlalchemy(error, "INSERT")
+            assert isinstance(translated, OperationalError)
+            assert database_error(translated).status == 507
 
 
 class TestDocumentationPage:

@@ -24,7 +24,7 @@ from app.access.identities import Identities, Identity, service_in
 from app.audit.recorder import record
 from app.background import in_background
 from app.database import Database, is_disconnect, run_in_transaction
-from app.errors import AppError, Forbidden, Unexpected
+from app.errors import AppError, Forbidden, StorageFull, Unexpected, is_storage_full
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now
 from app.models.operation import OperationKind, OperationState
@@ -181,7 +181,7 @@ class OperationRunner:
             if is_disconnect(unexpected):
                 raise
             log.error("an operation failed", exc_info=unexpected)
-            error = Unexpected("unexpected error; the log has it under this operation's id")
+            error = _reason_of(unexpected)
         await self._finish(work, error)
 
     async def _pulse(self, work: Work) -> None:
@@ -258,6 +258,12 @@ class OperationRunner:
         if present <= handler.good:
             return OperationState.SUCCEEDED
         return OperationState.PARTIAL if present & handler.effective else OperationState.FAILED
+
+
+def _reason_of(unexpected: Exception) -> AppError:
+    if is_storage_full(unexpected):
+        return StorageFull("there was no space left for it; make room and resume it")
+    return Unexpected("unexpected error; the log has it under this operation's id")
 
 
 def _progress(counts: Mapping[str, int]) -> dict[str, Any]:

@@ -17,10 +17,17 @@ import asyncpg
 import httpx
 
 from tests.served import ROOT, Served, serve
+from tests.small_disk import SmallDisk
 
 WAIT_SECONDS = 90
 LOOK_SECONDS = 0.02
 API = "/api/v1"
+# For where only another process can open the database.
+_SELECT = """
+import sqlite3, sys
+path, statement, seconds = sys.argv[1:]
+print(sqlite3.connect(path, timeout=float(seconds)).execute(statement).fetchone()[0])
+"""
 
 
 @dataclass
@@ -47,12 +54,13 @@ class Worker:
 
 
 class Installation:
-    """`url` is the database's. What it starts ends with the block."""
+    """`url` is the database's; `disk` is what the server has below it. What it starts ends with the block."""
 
-    def __init__(self, url: str, directory: Path, **settings: str) -> None:
+    def __init__(self, url: str, directory: Path, disk: SmallDisk | None = None, **settings: str) -> None:
         self.is_sqlite = url.startswith("sqlite")
         self._url = url
         self._directory = directory
+        self._disk = disk
         fixed = {"rate_limits": "off", "audit_seal_seconds": "3600", "access_token_seconds": "86400"}
         self._settings = {"database_url": url, **fixed, **settings}
         self._stack = ExitStack()
@@ -68,8 +76,11 @@ class Installation:
 
     def serve(self, *options: str) -> Served:
         """A server, when it answers; the installation's calls go to the newest one."""
-        server = serve(self._directory / "data", *options, **self._settings)
+        command = () if self._disk is None else self._disk.command
+        server = serve(self._directory / "data", *options, command=command, **self._settings)
         self._stack.callback(server.end)
+        if self._disk is not None:
+            self._disk.pid = server.process.pid
         if self._token is None:
             form = {"username": "admin", "password": server.password}
             answer = httpx.post(f"{server.url}{API}/auth/login", data=form, timeout=WAIT_SECONDS)
@@ -151,10 +162,14 @@ class Installation:
 
     def text(self, statement: str) -> str:
         if self.is_sqlite:
-            path = self._url.partition("///")[2]
-            with closing(sqlite3.connect(path, timeout=WAIT_SECONDS)) as connection:
-                return str(connection.execute(statement).fetchone()[0])
+            return self._selected(self._url.partition("///")[2], statement)
         return asyncio.run(self._fetched(statement))
+
+    def _selected(self, path: str, statement: str) -> str:
+        if self._disk is not None:
+            return self._disk.run(sys.executable, "-c", _SELECT, path, statement, str(WAIT_SECONDS))
+        with closing(sqlite3.connect(path, timeout=WAIT_SECONDS)) as connection:
+            return str(connection.execute(statement).fetchone()[0])
 
     async def _fetched(self, statement: str) -> str:
         connection = await asyncpg.connect(self._url)
