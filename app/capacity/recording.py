@@ -28,6 +28,7 @@ from app.fields import in_utc
 from app.inventory.records import SyncCounts
 from app.inventory.stored_text import stored_name
 from app.models.capacity import AggregationPeriod
+from app.turns import in_turns
 
 # Beyond 8 PiB a server's figure is no size, and not every reader of JSON tells such numbers apart (RFC 8259, 6).
 MAX_BYTES: Final = 2**53 - 1
@@ -50,7 +51,7 @@ class SizeRecorder:
         stored = await repository.stored_day(self._session, measured, list(databases))
         if stored is not None and stored.measured_at > moment:
             return SyncCounts(found=len(databases), unchanged=len(databases))
-        return await self._write(measured, stored, databases, _tables(sizes.tables))
+        return await self._write(measured, stored, databases, await _tables(sizes.tables))
 
     async def _write(
         self,
@@ -96,9 +97,9 @@ def _databases(found: Iterable[DatabaseSize]) -> dict[str, DatabaseSize]:
     return by_name
 
 
-def _tables(found: Iterable[TableSize]) -> list[TableSize]:
+async def _tables(found: Iterable[TableSize]) -> list[TableSize]:
     by_name: dict[tuple[str, str, str], TableSize] = {}
-    for each in found:
+    async for each in in_turns(found):
         names = [stored_name(name, MAX_NAME_CHARACTERS) for name in _names(each)]
         by_name.setdefault((names[0], names[1], names[2]), each)
     return [
@@ -112,7 +113,7 @@ def _tables(found: Iterable[TableSize]) -> list[TableSize]:
             index_bytes=_optional(each.index_bytes),
             row_estimate=_optional(each.row_estimate),
         )
-        for (database, schema, table), each in by_name.items()
+        async for (database, schema, table), each in in_turns(by_name.items())
     ]
 
 
