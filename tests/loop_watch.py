@@ -5,8 +5,8 @@
    processor time that the turn has used, and the time that it has lasted while the watcher was awake, less what its
    thread waited for a processor. So sleeping and waiting for a lock or a disk count, and a crowded machine does not: it
    keeps the watcher waiting too. (Only Linux tells what a thread waited for.) Processors that others share compute more
-   slowly: what was computed counts for what it takes when the machine is quiet. As long as the watcher does not see the
-   service on the stack, the turn is a test's or a library's, and counts from then on.
+   slowly: what was computed counts for what it takes when the machine is quiet. A turn that
+   does not go on with the service, but with a test that calls it, counts from when the watcher finds it there.
 3. At the limit it takes the stack of the loop's thread, which is then that of the culprit.
 4. When the turn ends it is measured once more, and reported if it did hold the loop and had the service on its stack.
 
@@ -27,12 +27,13 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from traceback import format_list
 from types import CodeType, FrameType
 from typing import Any, Self
 
 import greenlet
+
+from tests.pace import Pace
 
 LIMIT_SECONDS = 0.05
 TICK_SECONDS = 0.005
@@ -40,9 +41,7 @@ TICK_SECONDS = 0.005
 # interpreter.
 LATE_TICK_SECONDS = 0.01
 
-# Enough to tell how fast the processor is at the moment: together two milliseconds.
-PACE_SAMPLES = 5
-PACE_LOOPS = 3_000
+THREAD_START = threading.Thread.start.__code__
 
 # Coroutines of the service that run while nobody is served: before it listens, and when it has hung up.
 STARTING_AND_STOPPING = frozenset({"_lifespan"})
@@ -110,26 +109,6 @@ class ThreadClock:
         return 0.0 if self._schedule is None else int(os.pread(self._schedule, 64, 0).split()[1]) / 1e9
 
 
-class Pace:
-    """How much slower than at its best the machine computes, by what a fixed piece of work takes."""
-
-    def __init__(self) -> None:
-        self._best = min(self._sample() for _ in range(10 * PACE_SAMPLES))
-
-    def slowness(self) -> float:
-        samples = [self._sample() for _ in range(PACE_SAMPLES)]
-        self._best = min(self._best, *samples)
-        return median(samples) / self._best
-
-    @staticmethod
-    def _sample() -> float:
-        began = time.thread_time()
-        texts: dict[int, str] = {}
-        for number in range(PACE_LOOPS):
-            texts[number % 100] = str(number)
-        return time.thread_time() - began
-
-
 def current_frames() -> dict[int, FrameType]:
     """The innermost frame of each thread. No collection may begin meanwhile: before Python 3.12 the interpreter holds
     its lock on the list of threads then, and collecting a `threading.local` waits for that lock for ever."""
@@ -156,10 +135,14 @@ class LoopThread:
 class Turn:
     """A callback under way, or just ended."""
 
-    __slots__ = ("_began", "_clock", "_queued_before", "_used_before", "awake", "collecting", "other_threads", "stack")
+    __slots__ = (
+        "_began", "_clock", "_queued_before", "_used_before",
+        "awake", "collecting", "is_services", "other_threads", "stack",
+    )  # fmt: skip
 
-    def __init__(self, clock: ThreadClock) -> None:
+    def __init__(self, clock: ThreadClock, *, is_services: bool) -> None:
         self._clock = clock
+        self.is_services = is_services
         self.stack: Stack | None = None
         self.other_threads: tuple[Stack, ...] = ()
         self.begin()
@@ -189,6 +172,7 @@ class LoopWatch:
 
     def __init__(self, service: Path = SERVICE, tests: Path = TESTS) -> None:
         self._service = service
+        self._service_prefix = f"{service}{os.sep}"
         self._tests = tests
         self._holds: list[Hold] = []
         self._local = threading.local()
@@ -223,7 +207,7 @@ class LoopWatch:
                 thread = self._local.thread
             except AttributeError:
                 thread = self._local.thread = self._threads[threading.get_ident()] = LoopThread()
-            thread.turn = turn = Turn(thread.clock)
+            thread.turn = turn = Turn(thread.clock, is_services=self._begins_in_service(handle))
             try:
                 run(handle)
             finally:
@@ -232,6 +216,18 @@ class LoopWatch:
                     self._judge(turn, turn.stack)
 
         return in_turn
+
+    def _begins_in_service(self, handle: Any) -> bool:
+        """Whether it goes on with a coroutine of the service's, whoever called that; or is no task's."""
+        task = getattr(handle._callback, "__self__", None)
+        if not isinstance(task, asyncio.Task):
+            return True
+        coroutine: Any = task.get_coro()
+        while (code := getattr(coroutine, "cr_code", None)) is not None:
+            if code.co_filename.startswith(self._service_prefix):
+                return True
+            coroutine = coroutine.cr_await
+        return False
 
     def _judge(self, turn: Turn, stack: Stack) -> None:
         of_service = self._from_service_on(stack)
@@ -272,12 +268,19 @@ class LoopWatch:
         stack = self._stack(frames.pop(thread.ident), thread.greenlet.gr_frame)
         if thread.turn is not turn:
             return
-        if not any(place.is_in(self._service) for place in stack):
+        was_services, turn.is_services = turn.is_services, self._is_services(stack)
+        if not (was_services and turn.is_services):
             turn.begin()
         elif held >= LIMIT_SECONDS:
             others = [self._from_service_on(self._stack(frame)) for frame in frames.values()]
             turn.other_threads = tuple(filter(None, others))
             turn.stack = stack
+
+    def _is_services(self, stack: Stack) -> bool:
+        """Not where it calls what a test put in the place of something, nor while a thread that it starts waits for a
+        processor."""
+        ours = [place for place in stack if place.is_in(self._service) or place.is_in(self._tests)]
+        return bool(ours) and ours[-1].is_in(self._service) and THREAD_START not in (place.code for place in stack)
 
     def _stack(self, *innermost: FrameType | None) -> Stack:
         """Of the frames and their callers, up to the beginning of the turn."""

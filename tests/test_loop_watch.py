@@ -13,18 +13,26 @@ from typing import Any
 import pytest
 from sqlalchemy.util import greenlet_spawn
 
-from tests.loop_watch import LIMIT_SECONDS, Hold, LoopWatch, Pace
+from tests.loop_watch import LIMIT_SECONDS, Hold, LoopWatch
 from tests.loop_watch_plugin import SWITCH
+from tests.pace import Pace
 
 ROOT = Path(__file__).parent.parent
 SLEEP_SECONDS = 0.3
 
 
-def compute(seconds: float = SLEEP_SECONDS) -> None:
-    """Uses so much processor time, however long it takes."""
+# Uses so much processor time, however long it takes. In no file of the tests: what they do is not counted.
+COMPUTE = f"""
+import time
+
+def compute(seconds={SLEEP_SECONDS}):
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         pass
+"""
+_library: dict[str, Any] = {}
+exec(COMPUTE, _library)
+compute = _library["compute"]
 
 
 @pytest.fixture
@@ -191,6 +199,25 @@ class TestNotFound:
             await call()
 
         await in_turns_of_its_own(compute_and_call())
+        assert watch.take() == []
+
+    async def test_what_a_test_does_when_it_is_called(self, watch: LoopWatch, service: Service) -> None:
+        act = service.function("""
+            async def act(double):
+                double()
+        """)
+        await in_turns_of_its_own(act(lambda: time.sleep(SLEEP_SECONDS)))
+        assert watch.take() == []
+
+    async def test_a_thread_that_waits_for_a_processor_to_start_on(self, watch: LoopWatch, service: Service) -> None:
+        act = service.function(f"""
+            async def act(thread):
+                thread._started.wait = lambda: time.sleep({SLEEP_SECONDS})
+                thread.start()
+        """)
+        thread = threading.Thread(target=lambda: None)
+        await in_turns_of_its_own(act(thread))
+        thread.join()
         assert watch.take() == []
 
     async def test_a_plain_function_that_a_test_calls(self, watch: LoopWatch, service: Service) -> None:
