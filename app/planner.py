@@ -11,7 +11,8 @@ from contextlib import asynccontextmanager
 from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database, dialect_name
+from app.database import Database
+from app.database.statements import dialect_name
 
 _IS_THIN = "relpages > 0 AND reltuples < relpages"
 _HAS_DOUBLED = "pg_relation_size(oid) / current_setting('block_size')::int > 2 * relpages"

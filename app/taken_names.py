@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import IntegrityError
 
-from app.database import is_unique_violation
+from app.database.driver_errors import is_unique_violation
 from app.errors import Conflict
 
 

@@ -20,7 +20,8 @@ from app.classifications.assignment import PART_ACCOUNTS, AccountClassifier
 from app.classifications.evaluation import AccountRights, JudgedAccount, Population
 from app.classifications.rules import parse
 from app.config import Settings
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.inventory.account_sync import AccountSync
 from app.inventory.records import FoundAccount, FoundPermissions
 from app.models.base import utc_now

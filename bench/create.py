@@ -20,7 +20,7 @@ import orjson
 import uvloop
 
 from app.audit.context import CONTEXT_COLUMNS
-from app.database import sqlite_timestamp
+from app.database.statements import sqlite_timestamp
 from app.instances.batch_repository import VALUE_COLUMNS
 from app.instances.csv_rows import judge_file
 from app.instances.judged_rows import GoodRow, read_frame

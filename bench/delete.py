@@ -23,7 +23,7 @@ import asyncpg
 import uvloop
 
 from app.audit.context import CONTEXT_COLUMNS
-from app.database import sqlite_timestamp
+from app.database.statements import sqlite_timestamp
 from app.instances.cascade import plan
 from app.instances.cascade_postgresql import FUNCTION_NAME
 from bench import signing_in

@@ -15,7 +15,8 @@ from sqlalchemy.orm import relationship, selectinload
 
 from app.access.permissions import Permission
 from app.access.routing import GuardedRoute, requires
-from app.database import Database, get_database
+from app.database import Database
+from app.database.request_sessions import get_database
 from app.instances.schemas import Instance as InstanceBody
 from app.main import create_app as create_real_app
 from app.models.instance import Instance

@@ -24,7 +24,7 @@ import asyncpg
 import orjson
 import uvloop
 
-from app.database import SQLITE_CACHE_KIBIBYTES, SQLITE_CHECKPOINT_PAGES
+from app.database.sqlite import SQLITE_CACHE_KIBIBYTES, SQLITE_CHECKPOINT_PAGES
 from bench import signing_in
 from bench.load import HOST
 from bench.multipart import Upload, multipart

@@ -15,7 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
-from app.database import Database, insert_rows, run_in_transaction, stored_timestamp
+from app.database import Database
+from app.database.bulk_loads import insert_rows
+from app.database.statements import stored_timestamp
+from app.database.transactions import run_in_transaction
 from app.models.audit import AuditEvent
 from app.models.base import table_of, utc_now
 

@@ -11,7 +11,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
-from app.database import SQLITE_INSERT_ROWS, Database, insert_rows, stored_timestamp
+from app.database import Database
+from app.database.bulk_loads import SQLITE_INSERT_ROWS, insert_rows
+from app.database.statements import stored_timestamp
 from app.models.audit import AuditEvent
 from app.models.base import table_of, utc_now
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from app.database import as_sqlalchemy
+from app.database.driver_errors import as_sqlalchemy
 from app.errors import database_error
 from tests.factories import Registry
 from tests.operations.rows import operation_of

@@ -29,7 +29,7 @@ from app.access.stored_answers import as_response, as_stored
 from app.access.tokens import KEY_FILE_NAME
 from app.caller import current_user_id
 from app.config import Settings
-from app.database import open_write_session
+from app.database.request_sessions import open_write_session
 from app.errors import AppError, Conflict, ParameterError, problem_response
 from app.key_file import configured_or_made
 

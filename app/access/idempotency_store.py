@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access import idempotency_repository as repository
 from app.access.idempotency_repository import Claim, KnownKey, StoredAnswer
 from app.background import in_background
-from app.database import Database, in_steps, run_in_transaction
+from app.database import Database
+from app.database.transactions import in_steps, run_in_transaction
 from app.errors import Conflict, ParameterError
 from app.models.base import utc_now
 

@@ -21,7 +21,8 @@ from app.access.api_key_format import digest
 from app.access.permissions import Permission
 from app.access.tokens import AccessTokens
 from app.caller import NOWHERE, SERVICE_NAME, Caller, Spaces
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 
 log = structlog.get_logger(__name__)
 

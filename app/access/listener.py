@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 from app.access.identities import Identities
 from app.access.repository import CHANNEL
 from app.config import Settings
-from app.database import lost_connection_errors
+from app.database.driver_errors import lost_connection_errors
 
 log = structlog.get_logger(__name__)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models.base import utc_now
 from app.models.role import RoleGrant, RolePermission
 from app.models.user import ApiKey, User, UserSession

@@ -11,7 +11,8 @@ import structlog
 
 from app.audit.recorder import AuditEntry, record
 from app.caller import Call
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.models.audit import AuditOutcome
 
 log = structlog.get_logger(__name__)

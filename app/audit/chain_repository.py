@@ -12,7 +12,7 @@ from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.chain import SEALED_COLUMNS, Anchor, Link, StoredRow
-from app.database import dialect_name, fetch_rows, sqlite_timestamp
+from app.database.statements import dialect_name, fetch_rows, sqlite_timestamp
 from app.models.audit import AuditAnchor
 from app.models.base import utc_now
 

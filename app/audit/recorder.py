@@ -14,7 +14,8 @@ from app.access.tenancy import SPACES_CHECKED
 from app.audit.context import CONTEXT_COLUMNS, current_context
 from app.audit.redaction import as_json, without_secrets
 from app.caller import current_call
-from app.database import dialect_name, insert_rows, stored_timestamp
+from app.database.bulk_loads import insert_rows
+from app.database.statements import dialect_name, stored_timestamp
 from app.models.audit import AuditEvent, AuditOutcome
 from app.models.base import table_of, utc_now
 

@@ -14,7 +14,8 @@ from app.audit import chain_repository as repository
 from app.audit.chain import BEGINNING, Anchor, Link, Sealing
 from app.audit.chain_repository import SealedRow
 from app.audit.recorder import AuditEntry, record
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 
 # Of the newest entries, how many are tried with the present key.
 TRIED_ENTRIES = 1_000

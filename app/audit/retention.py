@@ -15,7 +15,9 @@ from app.audit import chain_repository as repository
 from app.audit.chain import SEALED_COLUMNS, Anchor, Link, Sealing
 from app.audit.recorder import AuditEntry, record
 from app.audit.sealer import SealingRefused
-from app.database import Database, in_steps, sqlite_timestamp
+from app.database import Database
+from app.database.statements import sqlite_timestamp
+from app.database.transactions import in_steps
 from app.models.base import utc_now
 
 STEP_ENTRIES = 2_000

@@ -15,7 +15,8 @@ from app.audit.records import AuditFilter
 from app.audit.schemas import AuditEntry, AuditHead
 from app.audit.service import AuditService, require_space
 from app.csv_answers import CSV_RESPONSES, CsvFormat, streamed
-from app.database import Database, ReadSession, get_database
+from app.database import Database
+from app.database.request_sessions import ReadSession, get_database
 from app.errors import problem_responses
 from app.fields import ResourceId, in_utc, one_line
 from app.models.audit import AuditOutcome

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit import chain_repository as repository
 from app.audit.chain import BEGINNING, Anchor, Link, Sealing, StoredRow
-from app.database import Database, in_steps
+from app.database import Database
+from app.database.transactions import in_steps
 
 STEP_ENTRIES = 1_000
 # Sealing these takes the event loop about two milliseconds.

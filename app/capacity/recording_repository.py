@@ -33,7 +33,7 @@ from app.access.tenancy import SPACES_CHECKED
 from app.capacity.periods import DayRange
 from app.capacity.records import DatabaseSize, StoredDay, TableSize
 from app.capacity.size_statements import is_named, names, rows_of, summed_up
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models.base import Base, UtcDateTime, table_of
 from app.models.capacity import (
     AggregationPeriod,

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Table, any_, delete, func, literal_column, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models.base import table_of
 from app.models.capacity import (
     DatabaseSizeAggregation,

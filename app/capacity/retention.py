@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.capacity import repository
-from app.database import Database, in_steps
+from app.database import Database
+from app.database.transactions import in_steps
 
 STEP_ROWS = 5_000
 PAUSE_SECONDS = 0.1

@@ -14,7 +14,7 @@ from app.capacity.picture import CONTENT_SECURITY_POLICY, Size, draw
 from app.capacity.records import CapacityQuery, Chart
 from app.capacity.schemas import InstanceCapacity, LargestTable, LargestTables
 from app.capacity.service import CapacityService
-from app.database import ReadSession
+from app.database.request_sessions import ReadSession
 from app.errors import problem_responses
 from app.fields import ResourceId, one_line
 from app.models.capacity import AggregationPeriod

@@ -39,7 +39,7 @@ from app.capacity import statistics_rows
 from app.capacity.periods import DayRange
 from app.capacity.records import CapacityPoint, CapacityShare, CapacitySummary
 from app.capacity.size_statements import period_start, summed_up, utc_day
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models.base import table_of
 from app.models.capacity import AggregationPeriod, InstanceSizeStat
 from app.models.instance import Instance

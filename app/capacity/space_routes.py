@@ -17,7 +17,7 @@ from app.capacity.routes import (
 )
 from app.capacity.schemas import SpaceCapacity
 from app.capacity.service import CapacityService
-from app.database import ReadSession
+from app.database.request_sessions import ReadSession
 from app.errors import problem_responses
 from app.fields import ResourceId
 from app.models.capacity import AggregationPeriod

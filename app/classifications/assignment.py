@@ -11,7 +11,8 @@ from app.classifications.assignment_repository import Assignment
 from app.classifications.evaluation import JudgedAccount, Population
 from app.classifications.records import StoredRule
 from app.classifications.rules import Rule, parse
-from app.database import Database, run_beside_requests
+from app.database import Database
+from app.database.transactions import run_beside_requests
 from app.errors import FieldError
 from app.models.base import utc_now
 

@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.tenancy import SPACES_CHECKED
 from app.classifications.evaluation import AccountRights, JudgedAccount
 from app.classifications.records import MatchedAccount, StoredRule
-from app.database import insert_rows, is_listed, stored_timestamp
+from app.database.bulk_loads import insert_rows
+from app.database.statements import is_listed, stored_timestamp
 from app.models.base import table_of
 from app.models.instance import DatabaseType, Instance
 from app.models.inventory import (

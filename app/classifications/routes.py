@@ -17,7 +17,8 @@ from app.classifications.schemas import (
     EvaluationReport,
 )
 from app.classifications.service import ClassificationService
-from app.database import Database, get_database
+from app.database import Database
+from app.database.request_sessions import get_database
 from app.errors import problem_responses
 from app.fields import ResourceId
 from app.pagination import Page, PageQuery

@@ -20,7 +20,8 @@ from app.classifications.records import (
     RuleVersion,
 )
 from app.classifications.rules import parse
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import FieldError, NotFound, ParameterError
 from app.pagination import PageRequest
 from app.preconditions import require_match

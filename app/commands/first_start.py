@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.identities import Identities
 from app.access.permissions import ADMIN, BUILT_IN_ROLES, OPERATOR
 from app.commands.configuration import identities_of, reason_of
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import Conflict
 from app.models.base import utc_now
 from app.pagination import PageRequest

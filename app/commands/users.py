@@ -19,7 +19,8 @@ from app.commands.configuration import identities_of, on_database, prepared_sett
 from app.commands.exit_codes import CommandFailed
 from app.commands.screen import result_console, show_table
 from app.config import Settings
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import NotFound, SpaceNotFound
 from app.pagination import MAX_PAGE_ITEMS, PageRequest
 from app.spaces.records import SpaceFilter, SpaceRecord

@@ -15,7 +15,7 @@ from app.credentials.records import (
     SealedSignIn,
     StoredValues,
 )
-from app.database import dialect_name, is_listed
+from app.database.statements import dialect_name, is_listed
 from app.models.base import table_of
 from app.models.credential import Credential
 from app.models.instance import Instance

@@ -23,7 +23,8 @@ from app.config import Settings
 from app.credentials import repository
 from app.credentials.encryption import KeyFile, SecretBox, SecretUnreadable, key_source
 from app.credentials.records import SealedPassword
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 
 STEP_PASSWORDS = 500
 

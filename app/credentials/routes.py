@@ -10,7 +10,7 @@ from app.credentials.encryption import SecretBox
 from app.credentials.records import CredentialFilter, CredentialValues
 from app.credentials.schemas import Credential, CredentialChange, CredentialCreation
 from app.credentials.service import CredentialService
-from app.database import ReadSession, WriteSession
+from app.database.request_sessions import ReadSession, WriteSession
 from app.errors import problem_responses
 from app.fields import ResourceId, SearchText
 from app.pagination import Page, PageQuery

@@ -8,7 +8,8 @@ from pydantic import BaseModel
 from sqlalchemy import Connection
 
 from app.access.routing import CallLimit, GuardedRoute, public
-from app.database import Database, get_database
+from app.database import Database
+from app.database.request_sessions import get_database
 from app.errors import DatabaseUnavailable
 
 router = APIRouter(prefix="/health", tags=["Health"], route_class=GuardedRoute)

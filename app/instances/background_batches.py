@@ -5,7 +5,8 @@ from uuid import uuid4
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.instances.batch_creation import InstanceBatchCreationService
 from app.instances.batch_deletion import InstanceBatchDeletionService
 from app.instances.creation_batch import CreationRequest, JudgedUpload

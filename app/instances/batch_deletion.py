@@ -16,7 +16,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record
-from app.database import RECONNECT_SECONDS, Database, is_disconnect, run_in_transaction
+from app.database import Database
+from app.database.driver_errors import is_disconnect
+from app.database.transactions import RECONNECT_SECONDS, run_in_transaction
 from app.errors import Blocked, NotFound
 from app.instances import deletion_repository as repository
 from app.instances.batch_report import AUDIT_OUTCOME

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from app.database import TURN_ROWS
+from app.database.bulk_loads import TURN_ROWS
 from app.instances.judged_rows import RowError
 from app.models.audit import AuditOutcome
 

@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
 from app.caller import current_user_id
-from app.database import insert_rows, is_listed, listed, stored_timestamp
+from app.database.bulk_loads import insert_rows
+from app.database.statements import is_listed, listed, stored_timestamp
 from app.models.audit import AuditEvent
 from app.models.base import table_of
 from app.models.instance import Instance

@@ -13,7 +13,9 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from app.database import RECONNECT_SECONDS, Database, is_disconnect, run_in_transaction
+from app.database import Database
+from app.database.driver_errors import is_disconnect
+from app.database.transactions import RECONNECT_SECONDS, run_in_transaction
 
 log = structlog.get_logger(__name__)
 

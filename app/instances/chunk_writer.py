@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record_many
-from app.database import reserve_ids
+from app.database.bulk_loads import reserve_ids
 from app.instances import batch_repository as repository
 from app.instances import creation_audit_repository
 from app.instances.batch_report import RowOutcome, RowStatus

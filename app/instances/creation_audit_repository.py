@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import record_made, record_selected
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.instances.judged_rows import GoodRow
 from app.models.base import table_of
 from app.models.instance import Instance

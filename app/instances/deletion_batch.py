@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from app.database import is_disconnect, is_transient
+from app.database.driver_errors import is_disconnect, is_transient
 from app.errors import AppError, DatabaseUnavailable, PreconditionFailed, Unexpected, database_error
 from app.instances import deletion_repository as repository
 from app.instances.cascade import DeletionMode

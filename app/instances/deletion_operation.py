@@ -20,7 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.gate import narrow_to
 from app.access.permissions import Permission
 from app.audit.recorder import AuditEntry
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import DatabaseUnavailable
 from app.instances.cascade import DeletionMode, InstanceCascadeDeletionPlan
 from app.instances.deletion_batch import DeletionBatch, DeletionLedger, DeletionRequest, Planned, Seen

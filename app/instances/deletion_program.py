@@ -16,7 +16,9 @@ from uuid import UUID
 import orjson
 
 from app.audit.context import current_context
-from app.database import Database, as_sqlalchemy, sqlite_timestamp
+from app.database import Database
+from app.database.driver_errors import as_sqlalchemy
+from app.database.statements import sqlite_timestamp
 from app.instances import cascade_postgresql, cascade_sqlite
 from app.instances.cascade import DeletionMode, plan
 from app.models.base import utc_now

@@ -9,7 +9,7 @@ from sqlalchemy import TableClause, column, delete, func, select, table, text, u
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import dialect_name, is_listed
+from app.database.statements import dialect_name, is_listed
 from app.instances.cascade import DeletionMode, InstanceCascadeDeletionPlan
 from app.models.audit import AuditEvent
 from app.models.base import table_of

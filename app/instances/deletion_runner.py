@@ -16,7 +16,9 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from app.background import in_background
-from app.database import RECONNECT_SECONDS, TRANSIENT_ATTEMPTS, Database, is_disconnect, is_transient
+from app.database import Database
+from app.database.driver_errors import is_disconnect, is_transient
+from app.database.transactions import RECONNECT_SECONDS, TRANSIENT_ATTEMPTS
 from app.instances import deletion_repository as repository
 from app.instances.deletion_batch import DeletionBatch, Describe
 from app.instances.deletion_program import Attempted, DeletionOrder, DeletionProgram, DeletionStatus, open_program

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.audit.recorder import AuditEntry, record
 from app.credentials.encryption import SecretBox, SecretUnreadable
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import JsonValue, PreconditionFailed
 from app.instances import deletion_repository as repository
 from app.instances.cascade import InstanceCascadeDeletionPlan

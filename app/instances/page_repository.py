@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Dialect, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access import tenancy
-from app.database import fetch_rows, sqlite_timestamp
+from app.database.statements import fetch_rows, sqlite_timestamp
 from app.instances.records import InstanceFilter, InstancePage, InstanceRecord
 from app.instances.selection import FilterShape, conditions, instances, parameters, records, tag_names
 from app.pagination import PageRequest, Sort

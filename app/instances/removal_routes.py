@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from app.access.permissions import Permission
 from app.access.routing import GuardedRoute, requires
-from app.database import Database, get_database
+from app.database import Database
+from app.database.request_sessions import get_database
 from app.errors import problem_responses
 from app.fields import ResourceId
 from app.instances.batch_routes import Deletion, require_mode

@@ -12,7 +12,9 @@ from fastapi.responses import StreamingResponse
 from app.access.permissions import Permission
 from app.access.routing import CallLimit, GuardedRoute, requires
 from app.csv_answers import CSV_MEDIA_TYPE, CSV_RESPONSES, CsvFormat, attachment, streamed
-from app.database import Database, ReadSession, WriteSession, get_database, run_in_transaction
+from app.database import Database
+from app.database.request_sessions import ReadSession, WriteSession, get_database
+from app.database.transactions import run_in_transaction
 from app.errors import problem_responses
 from app.fields import ResourceId, SearchText
 from app.instances.export import ExportColumns, InstanceExport, template

@@ -12,7 +12,8 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.identities import Identities
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import Blocked, DatabaseUnavailable, JsonValue
 from app.instances import space_deletion_repository as repository
 from app.instances.batch_deletion import InstanceBatchDeletionService

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import dialect_name, is_listed
+from app.database.statements import dialect_name, is_listed
 from app.instances.records import Link, LockedInstance
 from app.instances.selection import instances, links, locked, tags
 

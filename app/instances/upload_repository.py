@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import ColumnElement, delete, insert, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import is_listed
+from app.database.statements import is_listed
 from app.models.base import table_of
 from app.models.operation import Operation, OperationState
 from app.models.upload import Upload, UploadPiece

@@ -26,7 +26,8 @@ from fastapi import UploadFile
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.config import Settings
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import Conflict, cut
 from app.instances import upload_repository as repository
 from app.instances.upload_repository import UploadRow

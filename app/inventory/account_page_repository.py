@@ -7,7 +7,7 @@ from sqlalchemy import Column, ColumnElement, Select, Text, cast, func, select, 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.inventory.reading_records import (
     AccountFilter,
     AccountRecord,

@@ -10,7 +10,8 @@ from sqlalchemy import BigInteger, bindparam, delete, select, true, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import insert_rows, is_listed, reserve_ids, stored_timestamp
+from app.database.bulk_loads import insert_rows, reserve_ids
+from app.database.statements import is_listed, stored_timestamp
 from app.inventory.account_changes import AccountChange, Rights
 from app.inventory.account_states import RIGHTS, AccountAttributes, Pair, SeenAccount, StoredAccount
 from app.inventory.row_updates import update_rows

@@ -8,7 +8,8 @@ from sqlalchemy import BigInteger, ColumnElement, bindparam, func, select, true,
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import insert_rows, is_listed, stored_timestamp
+from app.database.bulk_loads import insert_rows
+from app.database.statements import is_listed, stored_timestamp
 from app.inventory.reading_records import DatabaseFilter, DatabaseRecord, Found
 from app.inventory.row_updates import update_rows
 from app.models.base import UtcDateTime, table_of

@@ -10,7 +10,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.inventory.reading_records import Found, PlaceRecord
 from app.inventory.records import (
     Member,

@@ -9,7 +9,7 @@ from pydantic import AfterValidator
 
 from app.access.permissions import Permission
 from app.access.routing import GuardedRoute, requires
-from app.database import ReadSession
+from app.database.request_sessions import ReadSession
 from app.errors import problem_responses
 from app.fields import ResourceId, SearchText, in_utc, one_line
 from app.inventory.reading_records import (

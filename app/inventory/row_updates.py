@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.turns import in_turns
 
 # Of one statement: rows, and bytes beyond which it gets no further one. PostgreSQL takes 256 MiB of jsonb.

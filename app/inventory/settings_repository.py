@@ -9,7 +9,8 @@ from sqlalchemy import BigInteger, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import insert_rows, stored_timestamp
+from app.database.bulk_loads import insert_rows
+from app.database.statements import stored_timestamp
 from app.inventory.reading_records import Found, HistoryRecord, SnapshotRecord
 from app.inventory.setting_changes import setting_changes
 from app.models.base import table_of

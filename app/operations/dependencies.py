@@ -4,7 +4,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
-from app.database import ReadSession, WriteSession
+from app.database.request_sessions import ReadSession, WriteSession
 from app.operations.engine import OperationEngine
 from app.operations.events import OperationStreams
 from app.operations.service import OperationService

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import insert_rows
+from app.database.bulk_loads import insert_rows
 from app.operations import ledger_repository as repository
 from app.operations.records import Item
 

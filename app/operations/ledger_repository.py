@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import is_listed
+from app.database.statements import is_listed
 from app.models.base import table_of
 from app.models.operation import OperationItem
 from app.operations.attempt import HELD

@@ -15,7 +15,7 @@ from pgqueuer.core.tm import TaskManager
 from pgqueuer.ports.driver import Driver, NotifyCallback
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from app.database import as_sqlalchemy, is_disconnect
+from app.database.driver_errors import as_sqlalchemy, is_disconnect
 
 log = structlog.get_logger(__name__)
 

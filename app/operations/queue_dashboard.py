@@ -27,7 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.access.gate import KEY_HEADER
 from app.access.permissions import Permission
 from app.access.routing import AccessRule
-from app.database import Database, as_sqlalchemy
+from app.database import Database
+from app.database.driver_errors import as_sqlalchemy
 from app.errors import NotAuthenticated
 from app.operations.queue_engine import names, queries_over
 

@@ -30,7 +30,8 @@ from sqlalchemy.pool import NullPool
 
 from app.background import in_background
 from app.config import Settings
-from app.database import Database, as_sqlalchemy
+from app.database import Database
+from app.database.driver_errors import as_sqlalchemy
 from app.operations import queue_repository as repository
 from app.operations.engine import Run
 from app.operations.queue_connection import QueueConnection

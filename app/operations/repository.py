@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, delete, func, insert, or_, select,
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.caller import Spaces
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models.base import table_of
 from app.models.operation import Operation, OperationState
 from app.operations.records import OperationFilter, OperationPage, OperationPlan, OperationRecord

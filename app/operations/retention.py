@@ -8,7 +8,8 @@ resumed nor tried again (app.operations.service).
 from datetime import datetime, timedelta
 from functools import partial
 
-from app.database import Database, in_steps, run_beside_requests
+from app.database import Database
+from app.database.transactions import in_steps, run_beside_requests
 from app.models.base import utc_now
 from app.operations import repository, retention_repository
 

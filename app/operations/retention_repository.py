@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, any_, delete, func, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import dialect_name, is_listed
+from app.database.statements import dialect_name, is_listed
 from app.models.base import table_of
 from app.models.operation import Operation, OperationItem, OperationState
 

@@ -23,7 +23,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.identities import Identities, Identity, service_in
 from app.audit.recorder import record
 from app.background import in_background
-from app.database import Database, is_disconnect, run_in_transaction
+from app.database import Database
+from app.database.driver_errors import is_disconnect
+from app.database.transactions import run_in_transaction
 from app.errors import AppError, Forbidden, StorageFull, Unexpected, is_storage_full
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now

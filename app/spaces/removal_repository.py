@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import delete, func, literal, select, text, union_all
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models import Base
 from app.models.space import Space
 

@@ -13,7 +13,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database, run_beside_requests
+from app.database import Database
+from app.database.transactions import run_beside_requests
 from app.models.base import utc_now
 from app.syncs import endpoint_repository as repository
 from app.syncs.failures import FailureKind, ServerFailure

@@ -10,7 +10,7 @@ from app.access.permissions import Permission
 from app.access.routing import CallLimit, GuardedRoute, requires
 from app.credentials.service import CredentialService
 from app.credentials.sign_ins import SignIn
-from app.database import ReadSession, WriteSession
+from app.database.request_sessions import ReadSession, WriteSession
 from app.errors import problem_responses
 from app.fields import ResourceId
 from app.operations.schemas import Operation, accepted

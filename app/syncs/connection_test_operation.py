@@ -7,7 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.gate import narrow_to
 from app.access.permissions import Permission
 from app.audit.recorder import AuditEntry
-from app.database import Database, run_beside_requests
+from app.database import Database
+from app.database.transactions import run_beside_requests
 from app.models.audit import AuditOutcome
 from app.models.operation import OperationState
 from app.operations.records import Item, OperationRecord

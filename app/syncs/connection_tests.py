@@ -9,7 +9,8 @@ from uuid import uuid4
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.credentials.sign_ins import SignIn
-from app.database import Database, run_beside_requests
+from app.database import Database
+from app.database.transactions import run_beside_requests
 from app.errors import Conflict, NotFound, ParameterError
 from app.models.base import utc_now
 from app.models.operation import OperationKind

@@ -14,7 +14,9 @@ from datetime import datetime
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import Database, is_disconnect, run_beside_requests
+from app.database import Database
+from app.database.driver_errors import is_disconnect
+from app.database.transactions import run_beside_requests
 from app.models.base import utc_now
 from app.operations.ledger import Fenced, Ledger
 from app.syncs import turn_repository as repository

@@ -8,7 +8,7 @@ from sqlalchemy import or_, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models.base import table_of
 from app.models.instance import Instance, SyncPolicy, is_synced
 from app.models.space import Space

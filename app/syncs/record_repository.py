@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models.base import table_of
 from app.models.instance import Instance
 from app.models.sync import SyncInstanceRecord, SyncState

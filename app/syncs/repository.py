@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, String, case, cast, exists, func, 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
-from app.database import is_listed
+from app.database.statements import is_listed
 from app.instances.records import InstanceFilter
 from app.instances.selection import FilterShape, conditions, instances, parameters
 from app.models.base import table_of, utc_now

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response, status
 
 from app.access.permissions import Permission
 from app.access.routing import CallLimit, GuardedRoute, requires
-from app.database import ReadSession, WriteSession
+from app.database.request_sessions import ReadSession, WriteSession
 from app.errors import problem_responses
 from app.fields import ResourceId
 from app.models.sync import SyncKind, SyncState, SyncTrigger

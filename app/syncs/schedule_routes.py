@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response, status
 from app.access.gate import narrow_to
 from app.access.permissions import Permission
 from app.access.routing import CallLimit, GuardedRoute, requires
-from app.database import ReadSession, WriteSession
+from app.database.request_sessions import ReadSession, WriteSession
 from app.errors import problem_responses
 from app.fields import ResourceId
 from app.operations.schemas import Operation, accepted

@@ -22,7 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.audit.recorder import AuditEntry, record
 from app.background import in_background
 from app.config import Settings
-from app.database import Database, run_beside_requests
+from app.database import Database
+from app.database.transactions import run_beside_requests
 from app.errors import AppError
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now

@@ -17,7 +17,8 @@ from app.access.gate import narrow_to
 from app.access.permissions import Permission
 from app.audit.recorder import AuditEntry
 from app.caller import current_call
-from app.database import Database, run_beside_requests
+from app.database import Database
+from app.database.transactions import run_beside_requests
 from app.errors import Forbidden
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now

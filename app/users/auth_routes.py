@@ -8,7 +8,7 @@ from app.access.dependencies import CurrentIdentities
 from app.access.rate_limits import limit_sign_in
 from app.access.routing import CallLimit, GuardedRoute, public, signed_in
 from app.caller import current_call, signed_in_user_id
-from app.database import ReadSession
+from app.database.request_sessions import ReadSession
 from app.errors import problem_responses
 from app.users.auth_schemas import Me, PasswordChange, PermissionsInSpace, RefreshRequest, SignInForm, Tokens
 from app.users.grant_schemas import HeldRole

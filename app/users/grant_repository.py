@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, delete, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.permissions import ADMIN
-from app.database import is_listed
+from app.database.statements import is_listed
 from app.models.base import table_of
 from app.models.role import Role, RoleGrant, RolePermission
 from app.models.space import Space

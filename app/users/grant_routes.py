@@ -7,7 +7,7 @@ from fastapi import APIRouter
 from app.access.dependencies import CurrentIdentities
 from app.access.permissions import Permission
 from app.access.routing import GuardedRoute, requires
-from app.database import ReadSession, WriteSession
+from app.database.request_sessions import ReadSession, WriteSession
 from app.errors import problem_responses
 from app.fields import ResourceId
 from app.users.grant_records import RoleReference

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, status
 
 from app.access.routing import GuardedRoute, signed_in
 from app.caller import signed_in_user_id
-from app.database import ReadSession, WriteSession
+from app.database.request_sessions import ReadSession, WriteSession
 from app.errors import problem_responses
 from app.fields import ResourceId
 from app.pagination import Page, PageQuery

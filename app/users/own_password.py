@@ -5,7 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.identities import Identities
 from app.audit.recorder import AuditEntry, record
 from app.caller import Caller, current_call
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import Conflict, FieldError, Forbidden
 from app.models.user import SessionEnd
 from app.users import sign_in_repository as repository

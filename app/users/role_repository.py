@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.permissions import ADMIN
-from app.database import is_listed
+from app.database.statements import is_listed
 from app.models.base import table_of
 from app.models.role import PermissionRow, Role, RoleGrant, RolePermission
 from app.pagination import PageRequest, Sort

@@ -14,7 +14,8 @@ from app.access.identities import Identities
 from app.access.tokens import AccessTokens
 from app.audit.recorder import AuditEntry, record
 from app.caller import Caller, current_call
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import Forbidden, NotAuthenticated
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.access.rate_limits import network_of
 from app.audit.recorder import AuditEntry, record
 from app.caller import current_call
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.errors import AppError, TooManyRequests
 from app.models.audit import AuditOutcome
 from app.models.base import utc_now

@@ -8,7 +8,7 @@ from sqlalchemy import and_, case, delete, insert, literal, null, or_, select, t
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.database import dialect_name
+from app.database.statements import dialect_name
 from app.models.base import UtcDateTime, table_of, utc_now
 from app.models.user import RefreshToken, SessionEnd, SignInFailure, User, UserSession
 from app.users.records import Account, SignInPair, TokenFamily

@@ -34,7 +34,8 @@ from app.access.restriction import OWNED, UnrestrictedStatement, restricted
 from app.access.tenancy import SPACES_CHECKED
 from app.caller import Call, Caller, calling
 from app.config import Settings
-from app.database import Database, dialect_name, fetch_rows
+from app.database import Database
+from app.database.statements import dialect_name, fetch_rows
 from app.models import Base
 from app.models.base import table_of
 from app.models.credential import Credential

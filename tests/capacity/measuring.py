@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.capacity.recording import SizeRecorder
 from app.capacity.records import DatabaseSize, Sizes, TableSize
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.inventory.instance_lock import hold_instance
 from app.inventory.records import SyncCounts
 from app.models import Base

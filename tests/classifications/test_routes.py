@@ -8,7 +8,8 @@ from fastapi import FastAPI
 from sqlalchemy import func, select, update
 
 from app.classifications.assignment import AccountClassifier
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.models.audit import AuditEvent
 from app.models.inventory import (
     AccountClassification,

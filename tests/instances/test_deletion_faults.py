@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
-from app.database import Database, as_sqlalchemy
+from app.database import Database
+from app.database.driver_errors import as_sqlalchemy
 from app.instances import deletion_program, deletion_runner
 from tests.factories import Registry, tables
 from tests.instances.fleet import BELOW, batch_delete, events, execute, fleet, statuses

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import event, select
 
-from app.database import Database, run_in_transaction
+from app.database import Database
+from app.database.transactions import run_in_transaction
 from app.inventory.account_sync import AccountSync
 from app.inventory.database_sync import DatabaseSync
 from app.inventory.member_sync import MemberSync
