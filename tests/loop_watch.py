@@ -219,8 +219,7 @@ class LoopWatch:
 
     def _begins_in_service(self, handle: Any) -> bool:
         """Whether it goes on with a coroutine of the service's, whoever called that; or is no task's."""
-        task = getattr(handle._callback, "__self__", None)
-        if not isinstance(task, asyncio.Task):
+        if not isinstance(task := getattr(handle._callback, "__self__", None), asyncio.Task):
             return True
         coroutine: Any = task.get_coro()
         while (code := getattr(coroutine, "cr_code", None)) is not None:
