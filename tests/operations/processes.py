@@ -183,8 +183,8 @@ class Installation:
         listed = "json_group_array(id)" if self.is_sqlite else "json_agg(id)"
         return [int(key) for key in self.text(f"SELECT {listed} FROM instances").strip("[]").split(",")]
 
-    def check_import(self, operation_id: int, created: int) -> None:
-        """Instances, items and audit entries agree, and each row was written once."""
+    def check_import(self, operation_id: int, created: int, ends: int = 1) -> None:
+        """Instances, items and audit entries agree, and each row was written once. Each of its ends has an entry."""
         entries = f"FROM audit_events WHERE batch_id = (SELECT batch_id FROM operations WHERE id = {operation_id})"
         items = f"FROM operation_items WHERE operation_id = {operation_id} AND status = 'created'"
         assert self.number("SELECT count(*) FROM instances") == created
@@ -192,7 +192,7 @@ class Installation:
         assert self.number(f"SELECT count(*) {items} AND instance_id IN (SELECT id FROM instances)") == created
         assert self.number(f"SELECT count(DISTINCT resource_id) {entries} AND action = 'instance:create'") == created
         assert self.number(f"SELECT count(*) {entries} AND action = 'instance:create'") == created
-        assert self.number(f"SELECT count(*) {entries} AND action = 'instance:batch_create'") == 1
+        assert self.number(f"SELECT count(*) {entries} AND action = 'instance:batch_create'") == ends
         self.check_no_orphans()
 
     def check_deletion(self, operation_id: int, ids: list[int], left: int = 0) -> None:
