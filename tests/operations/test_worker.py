@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ from tests.postgres_server import PostgresServer
 from tests.served import ROOT, serve
 
 STOP_SECONDS = 30
+# Of the worker beside a server, which is another process with modules to read.
+STARTING_SECONDS = 30.0
 
 
 @pytest.fixture(autouse=True)
@@ -298,17 +301,18 @@ class TestServeWithoutWorker:
     ) -> None:
         server = serve(tmp_path / "data", "--no-migrate", *options, database_url=database_url)
         try:
-            assert asyncio.run(is_heard(database_url)) == is_at_work
+            assert asyncio.run(is_heard(database_url, STARTING_SECONDS if is_at_work else 2.0)) == is_at_work
             assert server.stop(signal.SIGTERM) == 0
         finally:
             server.end()
 
 
-async def is_heard(url: str) -> bool:
-    """Whether somebody listens to the queue."""
+async def is_heard(url: str, seconds: float) -> bool:
+    """Whether somebody listens to the queue, or begins to within so long."""
     connection: Any = await asyncpg.connect(url)
+    deadline = time.monotonic() + seconds
     try:
-        for _ in range(20):
+        while time.monotonic() < deadline:
             found = await connection.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
                 " AND pid <> pg_backend_pid() AND query ~ 'muster_queue'"
