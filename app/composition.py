@@ -102,9 +102,10 @@ class Services:
             self.uploads,
             self.batch_creation,
             chunk_rows=settings.batch_chunk_rows,
-            connections=settings.import_connections,
+            connections=_beside_requests(settings.import_connections),
         )
-        deletions = DeletionOperation(self.database, plan, connections=settings.deletion_connections)
+        deletion_connections = _beside_requests(settings.deletion_connections)
+        deletions = DeletionOperation(self.database, plan, connections=deletion_connections)
         return {
             OperationKind.INSTANCE_IMPORT: imports,
             OperationKind.INSTANCE_DELETION: deletions,
@@ -121,3 +122,9 @@ class Services:
             self.database, self.breaker, reader, statistics_days=settings.statistics_retention_days
         )
         return SyncOperation(self.database, instance_sync, self.connection_slots)
+
+
+def _beside_requests(connections: int) -> int:
+    """Half of what a batch that somebody waits for uses: each is a process of the database's that writes without a
+    pause, beside those that requests are answered by, and nobody's priority but the database's own holds it back."""
+    return max(1, connections // 2)

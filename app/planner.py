@@ -14,7 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.database import Database
 from app.database.statements import dialect_name
 
-_IS_THIN = "relpages > 0 AND reltuples < relpages"
+# (-1: it was never analysed. 0 pages: it was empty, as after everything in it was deleted and vacuumed.)
+_IS_KNOWN = "reltuples >= 0"
+_IS_THIN = f"{_IS_KNOWN} AND reltuples < greatest(relpages, 1)"
 _HAS_DOUBLED = "pg_relation_size(oid) / current_setting('block_size')::int > 2 * relpages"
 
 
@@ -53,7 +55,7 @@ async def refresh_statistics(database: Database, table: Table) -> None:
     by its size.)
     """
     async with database.readers() as session:
-        await _analyze(session, table, f"relpages > 0 AND ({_HAS_DOUBLED} OR ({_IS_THIN}))")
+        await _analyze(session, table, f"{_IS_KNOWN} AND ({_HAS_DOUBLED} OR ({_IS_THIN}))")
 
 
 async def note_new_rows(session: AsyncSession, table: Table) -> None:

@@ -164,10 +164,10 @@ async def _ask(
     port: int, path: str, rate: float, idle: list[Connection], commands: asyncio.Queue[str]
 ) -> Sequence[float]:
     seconds: list[float] = []
-    # The server closes those that idle for some seconds.
-    idle[:] = [each for each in idle if each.is_open] or [await Connection.open(port)]
+    idle[:] = _open(idle) or [await Connection.open(port)]
 
     async def one() -> None:
+        idle[:] = _open(idle)
         connection = idle.pop() if idle else await Connection.open(port)
         seconds.append(await timed(connection, path))
         idle.append(connection)
@@ -184,3 +184,8 @@ async def _ask(
             await asyncio.sleep(max(0.0, at - time.perf_counter()))
     await commands.get()
     return seconds
+
+
+def _open(connections: Sequence[Connection]) -> list[Connection]:
+    """The server closes those that idle for some seconds, as all but the first few do after a stall."""
+    return [each for each in connections if each.is_open]
