@@ -35,7 +35,9 @@ async def plan_of_look_up(database: Database) -> str:
 
 
 class TestTableThatWasEmpty:
-    async def test_its_rows_are_counted_once_there_are_some(self, client: httpx.AsyncClient, database: Database) -> None:
+    async def test_its_rows_are_counted_once_there_are_some(
+        self, client: httpx.AsyncClient, database: Database
+    ) -> None:
         await empty_and_vacuumed(database)
         assert await count_known(database) == 0
         await import_csv(client, csv_of(*rows(200)))

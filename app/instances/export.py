@@ -1,11 +1,9 @@
 """Writes instances as CSV: the export, in the import's columns and order, and the import's template.
 
-The export reads pages of 1,000 in order of id, each in a short read of its own, so that a slow client holds neither a
-connection nor a snapshot; what changes meanwhile is seen or not, page by page. Rows are written a few hundred at a
-time, with a turn for other requests in between.
+The export reads pages in order of id, each in a short read of its own, so that a slow client holds neither a connection
+nor a snapshot; what changes meanwhile is seen or not, page by page.
 """
 
-import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from enum import StrEnum
 
@@ -18,10 +16,9 @@ from app.instances.fields import DEFAULT_PORT_BY_TYPE
 from app.instances.records import ExportedInstance, InstanceFilter
 from app.models.instance import DatabaseType
 
-# Larger pages are no faster, and taking their rows from the driver holds the event loop for longer (2,000: 12 ms).
-PAGE_INSTANCES = 1_000
-# Takes the event loop about two milliseconds to write.
-PIECE_ROWS = 200
+# With 1,000 an export is a fifth faster, but a page's rows are taken from the driver in one go: p99 of requests beside
+# it and a sync was 40 instead of 29 ms.
+PAGE_INSTANCES = 200
 # Those that the import does not take, for reports.
 FURTHER_COLUMNS = (
     "id",
@@ -58,9 +55,7 @@ class InstanceExport:
         page = await self._page_after(wanted, 0)
         yield written([names])
         while page:
-            for start in range(0, len(page), PIECE_ROWS):
-                yield written(_cells(each, names) for each in page[start : start + PIECE_ROWS])
-                await asyncio.sleep(0)
+            yield written(_cells(each, names) for each in page)
             page = await self._page_after(wanted, page[-1].record.id) if len(page) == PAGE_INSTANCES else []
 
     async def _page_after(self, wanted: InstanceFilter, after_id: int) -> list[ExportedInstance]:

@@ -211,7 +211,6 @@ class TestManyRows:
     @pytest.fixture(autouse=True)
     def small_pages(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(export, "PAGE_INSTANCES", 4)
-        monkeypatch.setattr(export, "PIECE_ROWS", 3)
 
     @pytest.mark.parametrize("count", [3, 4, 5, 8, 9])
     async def test_every_row_once_in_order_of_id(
