@@ -70,7 +70,7 @@ class Services:
         self.connection_slots = ConnectionSlots(settings.sync_connections, settings.sync_connections_per_host)
         self.server_access = ServerAccess(self.targets, self.sign_ins, seconds=settings.sync_seconds)
         self.connection_tests = ConnectionTests(self.database, self.operation_engine, self.server_access, self.breaker)
-        self.data_sync = DataSyncService(self.operation_engine, settings.max_ids)
+        self.data_sync = DataSyncService(self.operation_engine)
         self.scheduler = Scheduler(self.database, self.data_sync)
         # Last of what can fail: it starts a process, which nothing must leave behind.
         self.judge = FileJudge(settings.judge_processes, starts_at_once=judges_soon)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
 import pytest
 from alembic import command
 from alembic.config import Config
@@ -12,6 +13,16 @@ from sqlalchemy.pool import NullPool
 
 from app.config import Settings
 from tests.conftest import ROOT
+
+# What version 0005 knows of a sync.
+SESSION = """
+    INSERT INTO sync_sessions (id, space_id, kinds, trigger, state)
+    SELECT :id, id, '["accounts"]', 'manual', 'pending' FROM spaces
+"""
+OPERATION = """
+    INSERT INTO operations (id, kind, state, request, origin, batch_id, counts)
+    VALUES (:id, 'instance_sync', 'queued', :request, '{}', '00000000000000000000000000000000', '{}')
+"""
 
 Dump = dict[str, list[tuple[Any, ...]]]
 
@@ -123,6 +134,33 @@ class TestRoundTrip:
         await run(engine, command.upgrade, "+1")
         await run(engine, command.downgrade, "-1")
         assert await dumped(engine) == before
+
+
+class TestSyncSlices:
+    """The instances of a sync stood in its operation's request before they had rows of their own."""
+
+    async def test_hold_what_operations_held(self, engine: AsyncEngine) -> None:
+        await run(engine, command.downgrade, "0005")
+        before = {1: list(range(1_200, 0, -1)), 2: [7], 3: []}
+        async with engine.begin() as connection:
+            for key, ids in before.items():
+                request = {"sync_session_id": key, "kinds": ["accounts"], "instance_ids": ids}
+                await connection.execute(text(SESSION), {"id": key})
+                await connection.execute(text(OPERATION), {"id": key, "request": orjson.dumps(request).decode()})
+        await run(engine, command.upgrade, "0006")
+        async with engine.connect() as connection:
+            statement = "SELECT session_id, first_position, CAST(instance_ids AS text) FROM sync_slices ORDER BY 1, 2"
+            slices = [(*key, orjson.loads(ids)) for *key, ids in await connection.execute(text(statement))]
+        in_order = before[1]
+        assert slices == [(1, 1, in_order[:500]), (1, 501, in_order[500:1000]), (1, 1001, in_order[1000:]), (2, 1, [7])]
+        assert await self._requested(engine) == dict.fromkeys(before)
+        await run(engine, command.downgrade, "0005")
+        assert await self._requested(engine) == before
+
+    async def _requested(self, engine: AsyncEngine) -> dict[int, list[int] | None]:
+        async with engine.connect() as connection:
+            rows = await connection.execute(text("SELECT id, CAST(request AS text) FROM operations"))
+            return {key: orjson.loads(request).get("instance_ids") for key, request in rows}
 
 
 class TestMetadata:

@@ -46,6 +46,19 @@ class SyncSession(OwnedBySpace, Timestamped, Base):
     finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class SyncSlice(Base):
+    """Some of the instances that a session is to sync, in their order; they are named without a foreign key, and may be
+    gone. One list of all would be read whole, however many there are, by whoever looks at one of them."""
+
+    __tablename__ = "sync_slices"
+
+    session_id: Mapped[int] = mapped_column(ForeignKey("sync_sessions.id", ondelete="CASCADE"), primary_key=True)
+    first_position: Mapped[int] = mapped_column(
+        Integer, primary_key=True, autoincrement=False, doc="Of the items of the session's operation, from 1 on"
+    )
+    instance_ids: Mapped[list[int]] = mapped_column(Json)
+
+
 class SyncInstanceRecord(Timestamped, Base):
     """What one sync of one kind did for one instance; the counts are objects (accounts, databases, settings)."""
 

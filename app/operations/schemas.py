@@ -51,10 +51,6 @@ class SyncAsked(BaseModel):
     kinds: list[str]
     instances: int = Field(description="How many instances were chosen")
 
-    @classmethod
-    def of(cls, request: Mapping[str, Any]) -> Self:
-        return cls(kinds=request["kinds"], instances=len(request["instance_ids"]))
-
 
 class ConnectionTestAsked(BaseModel):
     """What a test of connections was asked to do."""
@@ -227,7 +223,7 @@ def _asked(record: OperationRecord) -> Asked:
         case OperationKind.INSTANCE_DELETION:
             return DeletionAsked.of(record.request)
         case OperationKind.INSTANCE_SYNC:
-            return SyncAsked.of(record.request)
+            return SyncAsked(kinds=record.request["kinds"], instances=record.total)
         case OperationKind.CONNECTION_TEST:
             return ConnectionTestAsked.of(record.request)
 

@@ -18,8 +18,8 @@ from app.syncs.connection_records import ConnectionReport, OrderedTest
 from app.syncs.connection_tests import ConnectionTests
 from app.syncs.outcomes import ItemStatus, OwnErrorKind, SyncError
 from app.syncs.records import SyncedInstance
-from app.syncs.slots import ConnectionSlots, Place, Waiting
-from app.syncs.turns import take_turns
+from app.syncs.slots import ConnectionSlots, Place
+from app.syncs.turns import all_at_once, take_turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ConnectionTestOperation:
             status = ItemStatus.SUCCEEDED if report.failure is None else ItemStatus.FAILED
             await self._note(work, [_item(turn.position, turn.instance, status, report)])
 
-        await take_turns(self._slots, Waiting(turns), take, work.stop)
+        await take_turns(self._slots, all_at_once(turns), take, work.stop)
 
     async def ended(self, session: AsyncSession, operation: OperationRecord, state: OperationState) -> None:
         """Nothing else ends with it."""

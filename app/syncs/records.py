@@ -30,11 +30,10 @@ class SyncRequest:
 
 @dataclass(frozen=True, slots=True)
 class OrderedSync:
-    """The same as its operation keeps it: all ids are known."""
+    """The same as its operation keeps it. The instances are the session's slices."""
 
     session_id: int
     kinds: tuple[SyncKind, ...]
-    instance_ids: tuple[int, ...]
     ignores_open_circuit: bool = False
 
     @classmethod
@@ -42,7 +41,6 @@ class OrderedSync:
         return cls(
             stored["sync_session_id"],
             tuple(SyncKind(each) for each in stored["kinds"]),
-            tuple(stored["instance_ids"]),
             bool(stored.get("ignores_open_circuit")),
         )
 
@@ -50,13 +48,23 @@ class OrderedSync:
         return {
             "sync_session_id": self.session_id,
             "kinds": [each.value for each in self.kinds],
-            "instance_ids": list(self.instance_ids),
             "ignores_open_circuit": self.ignores_open_circuit,
         }
 
+
+class InstanceSlice(NamedTuple):
+    """Some of a session's instances, in their order; the first one's item has that position, the others the next."""
+
+    first_position: int
+    instance_ids: Sequence[int]
+
+    @property
+    def last_position(self) -> int:
+        return self.first_position + len(self.instance_ids) - 1
+
     def positions(self) -> dict[int, int]:
-        """The ids by their place, from 1 on."""
-        return dict(enumerate(self.instance_ids, start=1))
+        """The ids by their position."""
+        return dict(enumerate(self.instance_ids, self.first_position))
 
 
 class SyncedInstance(NamedTuple):

@@ -9,8 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
 from app.database.statements import is_listed
-from app.instances.records import InstanceFilter
-from app.instances.selection import FilterShape, conditions, instances, parameters
+from app.instances.selection import instances
 from app.models.base import table_of, utc_now
 from app.models.operation import Operation, OperationState
 from app.models.sync import SyncInstanceRecord, SyncKind, SyncSession, SyncState, SyncTrigger
@@ -21,12 +20,6 @@ _sessions = table_of(SyncSession)
 _records = table_of(SyncInstanceRecord)
 _operations = table_of(Operation)
 _synced_columns = [instances.c[name] for name in SyncedInstance._fields]
-
-
-async def selected_ids(session: AsyncSession, wanted: InstanceFilter, limit: int) -> list[int]:
-    """At most so many of the instances that the filter selects, in order of id."""
-    statement = select(instances.c.id).where(*conditions(FilterShape.of(wanted))).order_by(instances.c.id).limit(limit)
-    return list(await session.scalars(statement, parameters(wanted)))
 
 
 async def spaces_of(session: AsyncSession, instance_ids: Sequence[int]) -> list[int]:

@@ -1,5 +1,6 @@
 """`/syncs`, and `/instances/{instance_id}/sync`."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response, status
@@ -7,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response, status
 from app.access.permissions import Permission
 from app.access.routing import CallLimit, GuardedRoute, requires
 from app.database.request_sessions import ReadSession, WriteSession
-from app.errors import problem_responses
+from app.errors import ParameterError, problem_responses
 from app.fields import ResourceId
 from app.models.sync import SyncKind, SyncState, SyncTrigger
 from app.operations.schemas import Operation, accepted
@@ -54,10 +55,18 @@ async def sync_instance(
     openapi_extra=requires(Permission.SYNC_RUN, limit=CallLimit.BATCH),
 )
 async def sync_instances(session: WriteSession, request: Request, service: Service, body: SyncBody) -> Response:
-    """The instances of these ids, or the active ones that the filter selects, of one space. Each is an item of the
-    operation: what is missing, disabled, deleted, without a credential or cannot be reached stops no other.
+    """The instances of these ids, or the active ones that the filter selects, however many, of one space. Each is an
+    item of the operation: what is missing, disabled, deleted, without a credential or cannot be reached stops no other.
     """
+    _refuse_too_many(body.instance_ids or (), request.app.state.settings.max_ids)
     return accepted(await service.start(session, body.request()), request)
+
+
+def _refuse_too_many(ids: Sequence[int], limit: int) -> None:
+    if len(ids) > limit and len(set(ids)) > limit:
+        message = f"at most {limit} ids in one request, not {len(set(ids))}; a filter selects any number of instances"
+        error = {"pointer": "/body/instance_ids", "code": "too_long", "message": message}
+        raise ParameterError(message, members={"errors": [error]})
 
 
 @router.get(

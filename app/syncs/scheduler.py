@@ -93,7 +93,7 @@ class Scheduler:
         return last is not None and await schedule_repository.is_under_way(session, last)
 
     async def _started(self, session: AsyncSession, schedule: ScheduleRecord) -> int | None:
-        """None when it is refused: the space is archived, or it selects too many."""
+        """None when it is refused: the space is archived."""
         try:
             async with session.begin_nested():
                 return (await ScheduleService(session, self._syncs).start(schedule, SyncTrigger.SCHEDULED)).id

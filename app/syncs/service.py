@@ -15,34 +15,30 @@ from app.operations.engine import OperationEngine
 from app.operations.records import OperationPlan, OperationRecord
 from app.operations.service import OperationService
 from app.spaces.service import SpaceService
-from app.syncs import repository
+from app.syncs import repository, slice_repository
 from app.syncs.instance_sync import refusal
 from app.syncs.outcomes import OwnErrorKind
 from app.syncs.records import OrderedSync, SyncRequest
 
 
 class DataSyncService:
-    """Works in the caller's transaction, so that nothing of a sync is there without the rest; `max_ids` bounds how many
-    instances one takes."""
+    """Works in the caller's transaction, so that nothing of a sync is there without the rest."""
 
-    def __init__(self, engine: OperationEngine, max_ids: int) -> None:
+    def __init__(self, engine: OperationEngine) -> None:
         self._engine = engine
-        self._max_ids = max_ids
 
     async def start(self, session: AsyncSession, request: SyncRequest) -> OperationRecord:
         """The operation, whose items are in the order of the ids, or of the filter's by id. What is missing or cannot
-        be synced is an item, not an error; a filter selects active instances, and may select none.
+        be synced is an item, not an error; a filter selects active instances, none or any number.
 
-        Raises SpaceNotFound, SpaceArchived, and ParameterError when there are too many ids or several spaces.
+        Raises SpaceNotFound, SpaceArchived, and ParameterError when the ids are of several spaces.
         """
-        if request.instance_ids is not None:
-            ids = tuple(dict.fromkeys(request.instance_ids))
-            self._refuse_too_many(len(ids), "instance_ids")
-            space_id = await self._space_of(session, request.space_id, ids)
-        else:
+        if request.instance_ids is None:
             space_id = await SpaceService(session).resolve(_space_named(request))
-            ids = await self._selected(session, space_id, request.filter or InstanceFilter())
-        return await self._started(session, space_id, ids, request)
+            return await self._started(session, space_id, request, request.filter or InstanceFilter())
+        ids = tuple(dict.fromkeys(request.instance_ids))
+        space_id = await self._space_of(session, request.space_id, ids)
+        return await self._started(session, space_id, request, ids)
 
     async def start_one(self, session: AsyncSession, instance_id: int, kinds: Sequence[SyncKind]) -> OperationRecord:
         """The same for one instance, which is tried even where its server was found unreachable a moment ago: whoever
@@ -59,16 +55,17 @@ class DataSyncService:
         if error is not None:
             raise Conflict(f"{error.message}; {error.hint}")
         request = SyncRequest(found.space_id, kinds=kinds, ignores_open_circuit=True)
-        return await self._started(session, found.space_id, (instance_id,), request)
+        return await self._started(session, found.space_id, request, (instance_id,))
 
     async def _started(
-        self, session: AsyncSession, space_id: int, ids: tuple[int, ...], request: SyncRequest
+        self, session: AsyncSession, space_id: int, request: SyncRequest, chosen: Sequence[int] | InstanceFilter
     ) -> OperationRecord:
         await SpaceService(session).hold_open(space_id)
         kinds = tuple(kind for kind in SyncKind if kind in request.kinds)
         session_id = await repository.create_session(session, space_id, kinds, request.trigger)
-        ordered = OrderedSync(session_id, kinds, ids, request.ignores_open_circuit)
-        plan = OperationPlan(OperationKind.INSTANCE_SYNC, ordered.as_json(), uuid4(), len(ids), space_id)
+        total = await _put(session, session_id, space_id, chosen)
+        ordered = OrderedSync(session_id, kinds, request.ignores_open_circuit)
+        plan = OperationPlan(OperationKind.INSTANCE_SYNC, ordered.as_json(), uuid4(), total, space_id)
         operation = await OperationService(session, self._engine).start(plan)
         await repository.change_session(session, session_id, {"operation_id": operation.id})
         return operation
@@ -87,15 +84,14 @@ class DataSyncService:
         spaces = current_call().spaces
         return min(spaces) if spaces else await SpaceService(session).resolve(None)
 
-    async def _selected(self, session: AsyncSession, space_id: int, wanted: InstanceFilter) -> tuple[int, ...]:
-        wanted = replace(wanted, space_id=space_id, status=InstanceStatus.ACTIVE)
-        ids = await repository.selected_ids(session, wanted, self._max_ids + 1)
-        self._refuse_too_many(len(ids), "filter")
-        return tuple(ids)
 
-    def _refuse_too_many(self, count: int, field: str) -> None:
-        if count > self._max_ids:
-            raise _refused(field, "too_long", f"one sync takes at most {self._max_ids} instances")
+async def _put(session: AsyncSession, session_id: int, space_id: int, chosen: Sequence[int] | InstanceFilter) -> int:
+    """How many instances are chosen, which are then the session's."""
+    if isinstance(chosen, InstanceFilter):
+        wanted = replace(chosen, space_id=space_id, status=InstanceStatus.ACTIVE)
+        return await slice_repository.put_selected(session, session_id, wanted)
+    await slice_repository.put(session, session_id, chosen)
+    return len(chosen)
 
 
 def _space_named(request: SyncRequest) -> int | None:

@@ -17,8 +17,11 @@ ItemT = TypeVar("ItemT", bound=OnHost)
 class Waiting(Generic[ItemT]):
     """What has no slot yet, by host; hosts take turns."""
 
-    def __init__(self, items: Iterable[ItemT]) -> None:
+    def __init__(self, items: Iterable[ItemT] = ()) -> None:
         self._by_host: OrderedDict[Hashable, deque[ItemT]] = OrderedDict()
+        self.add(items)
+
+    def add(self, items: Iterable[ItemT]) -> None:
         for item in items:
             self._by_host.setdefault(item.host, deque()).append(item)
 
@@ -52,10 +55,22 @@ class ConnectionSlots:
     async def take(self, waiting: Waiting[ItemT]) -> ItemT:
         """The next item whose host has room, once there is one; `free` gives its slot back."""
         while (host := self._host_with_room(waiting)) is None:
-            await self._freed.wait()
+            await self.freed()
         self._left -= 1
         self._used[host] += 1
         return waiting.take(host)
+
+    @property
+    def are_taken(self) -> bool:
+        return self._left <= 0
+
+    def have_room_for(self, waiting: Waiting[ItemT]) -> bool:
+        """Whether `take` would wait for nobody."""
+        return self._host_with_room(waiting) is not None
+
+    async def freed(self) -> None:
+        """Waits until somebody gives a slot back."""
+        await self._freed.wait()
 
     def free(self, host: Hashable) -> None:
         self._left += 1
@@ -72,7 +87,7 @@ class ConnectionSlots:
 
     def _host_with_room(self, waiting: Waiting[ItemT]) -> Hashable | None:
         """(No more hosts can be full than there are slots, so this looks at few.)"""
-        if self._left <= 0:
+        if self.are_taken:
             return None
         return next((host for host in waiting.hosts if self._used[host] < self._per_host), None)
 

@@ -19,7 +19,7 @@ from app.credentials.sign_ins import SignIns
 from app.database import Database
 from app.inventory.records import FoundAccount, FoundDatabase, Member
 from app.models import Base
-from app.models.operation import OperationKind
+from app.models.operation import Operation, OperationKind
 from app.operations import repository
 from app.operations.local_engine import LocalEngine
 from app.operations.records import OperationRecord
@@ -216,7 +216,7 @@ class Syncs:
         )
 
     async def start(self, instance_ids: Sequence[int], **request: Any) -> OperationRecord:
-        service = DataSyncService(self._engine, 10_000)
+        service = DataSyncService(self._engine)
         async with self._calling(), self._database.writers.begin() as session:
             return await service.start(session, SyncRequest(instance_ids=tuple(instance_ids), **request))
 
@@ -274,6 +274,16 @@ async def rows_of(database: Database, table_name: str, **equal: Any) -> list[dic
         statement = statement.order_by(table.c.id)
     async with database.readers() as session:
         return [dict(row) for row in (await session.execute(statement)).mappings()]
+
+
+async def chosen_for(database: Database, operation: OperationRecord | Operation) -> list[int]:
+    """The instances that it is to sync, in their order."""
+    slices = await rows_of(database, "sync_slices", session_id=operation.request["sync_session_id"])
+    found: list[int] = []
+    for each in sorted(slices, key=lambda row: row["first_position"]):
+        assert each["first_position"] == len(found) + 1
+        found += each["instance_ids"]
+    return found
 
 
 async def until(condition: Callable[[], Any], seconds: float = 10.0) -> None:

@@ -22,6 +22,7 @@ from app.syncs.scheduler import PERIOD_BY_POLICY, Scheduler, keep_scheduling, ne
 from app.syncs.service import DataSyncService
 from tests.factories import Registry
 from tests.operations.conftest import IdleEngine
+from tests.syncs.syncing import chosen_for
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -33,7 +34,7 @@ def settings(settings: Settings) -> Settings:
 
 @pytest.fixture
 def scheduler(app: FastAPI, database: Database) -> Scheduler:
-    return Scheduler(database, DataSyncService(IdleEngine(), 10_000))
+    return Scheduler(database, DataSyncService(IdleEngine()))
 
 
 async def schedule(registry: Registry, name: str = "nightly", **values: Any) -> int:
@@ -54,7 +55,7 @@ async def operations(database: Database) -> list[Operation]:
 
 
 async def ids_of(database: Database) -> list[int]:
-    return sorted(each for operation in await operations(database) for each in operation.request["instance_ids"])
+    return sorted([each for operation in await operations(database) for each in await chosen_for(database, operation)])
 
 
 async def changed(database: Database, statement: Any) -> None:
@@ -70,7 +71,7 @@ class TestSchedules:
         schedule_id = await schedule(registry)
         assert await scheduler.start_due() == 1
         [operation] = await operations(database)
-        assert (operation.user_id, operation.request["instance_ids"]) == (None, [instance])
+        assert (operation.user_id, await chosen_for(database, operation)) == (None, [instance])
         async with database.readers() as session:
             after = await session.get_one(Schedule, schedule_id)
             sync = await session.scalar(select(SyncSession))
@@ -135,7 +136,7 @@ class TestSchedules:
         others = [Database(settings) for _ in range(3)]
         try:
             await asyncio.gather(
-                *(Scheduler(each, DataSyncService(IdleEngine(), 10_000)).start_due() for each in (database, *others))
+                *(Scheduler(each, DataSyncService(IdleEngine())).start_due() for each in (database, *others))
             )
         finally:
             for each in others:
@@ -146,7 +147,7 @@ class TestSchedules:
         by_schedule = [each.id for each in found if each.id in noted]
         [by_policy] = [each for each in found if each.id not in noted]
         assert (len(set(by_schedule)), len(by_schedule)) == (12, 12)
-        assert len(by_policy.request["instance_ids"]) == 6
+        assert len(await chosen_for(database, by_policy)) == 6
 
 
 class TestPolicies:
@@ -203,7 +204,7 @@ class TestPolicies:
         space_id = await registry.space()
         here, there = await synced(registry), await synced(registry, space_id=space_id)
         assert await scheduler.start_due() == 2
-        by_space = {each.space_id: each.request["instance_ids"] for each in await operations(database)}
+        by_space = {each.space_id: await chosen_for(database, each) for each in await operations(database)}
         assert by_space == {await registry.default_space(): [here], space_id: [there]}
 
     async def test_many_are_started_some_at_a_time(

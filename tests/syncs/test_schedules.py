@@ -14,6 +14,7 @@ from app.models.sync import SyncSession
 from tests.conftest import client_of
 from tests.factories import Registry
 from tests.signing_in import signed_in_as
+from tests.syncs.syncing import chosen_for
 
 URL = "/api/v1/schedules"
 NIGHTLY = {"name": "nightly", "cron": "0 3 * * *", "timezone": "Europe/Berlin", "kinds": ["settings", "accounts"]}
@@ -132,7 +133,7 @@ class TestRun:
         async with database.readers() as session:
             found = await session.get_one(Operation, operation["id"])
             sync = await session.get_one(SyncSession, operation["sync_session_id"])
-        assert found.request["instance_ids"] == [wanted]
+        assert await chosen_for(database, found) == [wanted]
         assert (sync.kinds, sync.trigger.value) == (["accounts", "settings"], "manual")
         after = (await client.get(f"{URL}/{schedule['id']}")).json()
         assert (after["last_operation_id"], after["revision"], after["paused"]) == (operation["id"], 1, True)
