@@ -22,10 +22,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.capacity import recording_repository as repository
 from app.capacity.periods import DayRange, span
 from app.capacity.recording_repository import Measured
-from app.capacity.records import DatabaseSize, Sizes, StoredDay, TableSize
+from app.capacity.records import DatabaseSize, Sizes, StoredSizes, TableSize
 from app.config import Settings
 from app.fields import in_utc
-from app.inventory.records import SyncCounts
 from app.inventory.stored_text import stored_name
 from app.models.capacity import AggregationPeriod
 from app.turns import in_turns
@@ -43,37 +42,31 @@ class SizeRecorder:
         self._session = session
         self._retention_days = retention_days
 
-    async def record(self, instance_id: int, sizes: Sizes, measured_at: datetime) -> SyncCounts:
-        """Counts databases; those that are gone keep their sizes of other days, and are not counted."""
+    async def record(self, instance_id: int, sizes: Sizes, measured_at: datetime) -> frozenset[str]:
+        """The databases, by name as it is stored, of which another size is recorded than the last one up to the day:
+        those too of which there was none."""
         moment = in_utc(measured_at)
         measured = Measured(instance_id, moment, moment.date())
         databases = _databases(sizes.databases)
-        stored = await repository.stored_day(self._session, measured, list(databases))
-        if stored is not None and stored.measured_at > moment:
-            return SyncCounts(found=len(databases), unchanged=len(databases))
-        return await self._write(measured, stored, databases, await _tables(sizes.tables))
+        stored = await repository.stored_sizes(self._session, measured, list(databases))
+        if stored.measured_at is not None and stored.measured_at > moment:
+            return frozenset()
+        await self._write(measured, stored, databases, await _tables(sizes.tables))
+        return frozenset(name for name, each in databases.items() if stored.last.get(name) != each)
 
     async def _write(
         self,
         measured: Measured,
-        stored: StoredDay | None,
+        stored: StoredSizes,
         databases: Mapping[str, DatabaseSize],
         tables: Sequence[TableSize],
-    ) -> SyncCounts:
-        known = {} if stored is None else stored.databases
-        changed = [each for each in databases.values() if known.get(each.name) != each]
+    ) -> None:
+        changed = [each for each in databases.values() if stored.of_day.get(each.name) != each]
         total = min(sum(each.size_bytes for each in databases.values()), MAX_BYTES)
         await repository.write_sizes(self._session, measured, total, len(databases), changed, tables)
         periods = self._periods(measured.day)
-        if periods and (changed or stored is None or stored.total_bytes != total):
+        if periods and (changed or stored.total_bytes != total):
             await repository.aggregate(self._session, measured, [each.name for each in changed], periods)
-        updated = sum(each.name in known for each in changed)
-        return SyncCounts(
-            found=len(databases),
-            created=len(changed) - updated,
-            updated=updated,
-            unchanged=len(databases) - len(changed),
-        )
 
     def _periods(self, day: date) -> dict[AggregationPeriod, DayRange]:
         """Those with the day in them whose days are all kept."""

@@ -16,13 +16,16 @@ from sqlalchemy import (
     BindParameter,
     Column,
     ColumnElement,
+    CompoundSelect,
     Date,
     FromClause,
-    Select,
     String,
     Table,
     bindparam,
+    cast,
+    func,
     literal,
+    null,
     select,
     union_all,
 )
@@ -31,8 +34,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
 from app.capacity.periods import DayRange
-from app.capacity.records import DatabaseSize, StoredDay, TableSize
-from app.capacity.size_statements import is_named, names, rows_of, summed_up
+from app.capacity.records import DatabaseSize, StoredSizes, TableSize
+from app.capacity.size_statements import is_named, named, names, rows_of, summed_up
 from app.database.statements import dialect_name
 from app.models.base import Base, UtcDateTime, table_of
 from app.models.capacity import (
@@ -71,32 +74,56 @@ class Measured:
         return {"instance_id": self.instance_id, "collected_at": self.moment, "collected_on": self.day}
 
 
-async def stored_day(session: AsyncSession, measured: Measured, databases: Sequence[str]) -> StoredDay | None:
-    """What the day has so far, of the databases named; None before its first measurement."""
+async def stored_sizes(session: AsyncSession, measured: Measured, databases: Sequence[str]) -> StoredSizes:
+    """Of the databases named."""
     dialect = dialect_name(session)
     values = measured.values | {"names": names(dialect, databases)}
-    rows = (await session.execute(_day_so_far(dialect), values, execution_options=SPACES_CHECKED)).all()
-    if not rows:
-        return None
-    sizes = {name: DatabaseSize(name, *sizes) for _, _, name, *sizes in rows if name is not None}
-    return StoredDay(rows[0][0], rows[0][1], sizes)
+    found = await session.execute(_stored_sizes(dialect), values, execution_options=SPACES_CHECKED)
+    measured_at: datetime | None = None
+    total: int | None = None
+    of_day: dict[str, DatabaseSize] = {}
+    last: dict[str, DatabaseSize] = {}
+    for name, day, moment, *sizes in found:
+        if name is not None:
+            last[name] = DatabaseSize(name, *sizes)
+            if day == measured.day:
+                of_day[name] = last[name]
+        elif day is not None:
+            measured_at, total = moment, sizes[0]
+    return StoredSizes(measured_at, total, of_day, last)
 
 
 @lru_cache
-def _day_so_far(dialect: str) -> Select[Any]:
-    of_the_day = (
-        (_databases.c.instance_id == _totals.c.instance_id)
-        & (_databases.c.collected_on == _totals.c.collected_on)
-        & is_named(dialect, _databases.c.database_name, "names")
-    )
-    sizes = (_databases.c.database_name, _databases.c.size_bytes, _databases.c.data_bytes, _databases.c.index_bytes)
-    return (
-        select(_totals.c.collected_at, _totals.c.total_bytes, *sizes)
-        .join_from(_totals, _databases, of_the_day, isouter=True)
+def _stored_sizes(dialect: str) -> CompoundSelect[Any]:
+    """The day's total, which has no name, and the last size of each database up to the day; all is null for one that
+    has none: by an inner join SQLite would look the names up for every day of the instance's."""
+    total = select(
+        cast(null(), String).label("name"), _totals.c.collected_on, _totals.c.collected_at, _totals.c.total_bytes,
+        cast(null(), BigInteger), cast(null(), BigInteger),
+    ).where(
+        _totals.c.instance_id == _parameters["instance_id"], _totals.c.collected_on == _parameters["collected_on"]
+    )  # fmt: skip
+    given, earlier = named(dialect, "names"), _databases.alias("earlier")
+    # By the primary key, at its last entry for each name.
+    last_day = (
+        select(func.max(earlier.c.collected_on))
         .where(
-            _totals.c.instance_id == _parameters["instance_id"], _totals.c.collected_on == _parameters["collected_on"]
+            earlier.c.instance_id == _parameters["instance_id"],
+            earlier.c.database_name == given.c.value,
+            earlier.c.collected_on <= _parameters["collected_on"],
         )
+        .scalar_subquery()
     )
+    sizes = (_databases.c.size_bytes, _databases.c.data_bytes, _databases.c.index_bytes)
+    is_last = (
+        (_databases.c.instance_id == _parameters["instance_id"])
+        & (_databases.c.database_name == given.c.value)
+        & (_databases.c.collected_on == last_day)
+    )
+    last = select(_databases.c.database_name, _databases.c.collected_on, _databases.c.collected_at, *sizes).join_from(
+        given, _databases, is_last, isouter=True
+    )
+    return union_all(total, last)
 
 
 async def write_sizes(

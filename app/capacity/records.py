@@ -43,12 +43,14 @@ class Sizes:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredDay:
-    """An instance's last measurement of a day, and sizes of its databases by name."""
+class StoredSizes:
+    """What is stored of an instance when a day of it is measured: the day's last measurement, if there was one, with
+    sizes of databases by name, and by name the last size up to that day, whichever day it is of."""
 
-    measured_at: datetime
-    total_bytes: int
-    databases: Mapping[str, DatabaseSize]
+    measured_at: datetime | None
+    total_bytes: int | None
+    of_day: Mapping[str, DatabaseSize]
+    last: Mapping[str, DatabaseSize]
 
 
 class CapacityPoint(NamedTuple):

@@ -135,12 +135,19 @@ def rows_of(dialect: str, parameter: str, columns: Sequence[Column[Any]]) -> Fro
     return select(*values).select_from(elements).subquery(parameter)
 
 
+def named(dialect: str, parameter: str) -> FromClause:
+    """The names in one parameter, which `names` makes, as the column `value`."""
+    value = column("value", Text)
+    if dialect == "postgresql":
+        return func.unnest(bindparam(parameter, type_=ARRAY(Text))).table_valued(value, name="given").render_derived()
+    return func.json_each(bindparam(parameter, type_=Text())).table_valued(value, name="given")
+
+
 def is_named(dialect: str, name: ColumnElement[str], parameter: str) -> ColumnElement[bool]:
-    """That the name is one of those in one parameter, which `names` makes."""
+    """That the name is one of those in the parameter."""
     if dialect == "postgresql":
         return name == any_(bindparam(parameter, type_=ARRAY(Text)))
-    elements = func.json_each(bindparam(parameter, type_=Text())).table_valued(column("value", Text), name="given")
-    return name.in_(select(elements.c.value))
+    return name.in_(select(named(dialect, parameter).c.value))
 
 
 def names(dialect: str, values: Sequence[str]) -> list[str] | str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,21 +20,28 @@ MAX_COLLATION_CHARACTERS: Final = 128
 
 @dataclass(slots=True)
 class _Differences:
-    """`added` by name, the others by id."""
+    """`added` and `unchanged` by name, the others by id."""
 
     added: list[tuple[str, DatabaseValues]] = field(default_factory=list)
     back: list[tuple[int, DatabaseValues]] = field(default_factory=list)
     changed: list[tuple[int, DatabaseValues]] = field(default_factory=list)
     gone: list[int] = field(default_factory=list)
-    unchanged: int = 0
+    unchanged: list[str] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.added or self.back or self.changed or self.gone)
 
     @property
     def counts(self) -> SyncCounts:
-        created, updated = len(self.added) + len(self.back), len(self.changed)
-        return SyncCounts(created + updated + self.unchanged, created, updated, len(self.gone), self.unchanged)
+        created, updated, unchanged = len(self.added) + len(self.back), len(self.changed), len(self.unchanged)
+        return SyncCounts(created + updated + unchanged, created, updated, len(self.gone), unchanged)
+
+
+class SyncedDatabases(NamedTuple):
+    """`unchanged` are names, as they are stored."""
+
+    counts: SyncCounts
+    unchanged: Sequence[str]
 
 
 class DatabaseSync:
@@ -43,7 +50,7 @@ class DatabaseSync:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def apply(self, instance_id: int, found: Sequence[FoundDatabase], seen_at: datetime) -> SyncCounts:
+    async def apply(self, instance_id: int, found: Sequence[FoundDatabase], seen_at: datetime) -> SyncedDatabases:
         """`found` is everything that the server has: what is missing from it is gone, and kept as not present.
 
         Those that are back count as created. Of two with one name the first stands. The instance must have been looked
@@ -57,7 +64,7 @@ class DatabaseSync:
             await self._write(instance_id, differing, seen_at)
         if seen:
             await repository.refresh(self._session, instance_id, seen_at)
-        return differing.counts
+        return SyncedDatabases(differing.counts, differing.unchanged)
 
     async def _compare(self, instance_id: int, seen: Mapping[str, DatabaseValues]) -> _Differences:
         return _differences(await repository.stored_databases(self._session, instance_id), seen)
@@ -97,6 +104,6 @@ def _differences(stored: Sequence[StoredDatabase], seen: Mapping[str, DatabaseVa
         elif before.values != values:
             result.changed.append((before.id, values))
         else:
-            result.unchanged += 1
+            result.unchanged.append(name)
     result.gone = [database.id for name, database in known.items() if database.is_present and name not in seen]
     return result

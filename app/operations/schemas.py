@@ -167,7 +167,7 @@ class ServerError(BaseModel):
 
 
 class SyncedKind(BaseModel):
-    """What a sync of one kind did: counts of accounts, databases or settings, or why there are none."""
+    """What a sync of one kind did: counts as its record has them, or why there are none."""
 
     found: int | MISSING = MISSING
     created: int | MISSING = MISSING

@@ -1,14 +1,14 @@
 """Writes what a server said into the inventory, in one transaction of the caller's."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.capacity.recording import SizeRecorder
 from app.classifications.assignment import AccountClassifier
 from app.inventory.account_sync import AccountSync
-from app.inventory.database_sync import DatabaseSync
+from app.inventory.database_sync import DatabaseSync, SyncedDatabases
 from app.inventory.member_sync import MemberSync
 from app.inventory.records import SyncCounts
 from app.inventory.settings_sync import SettingsSync
@@ -47,10 +47,17 @@ class FindingsRecorder:
                 await AccountClassifier(self._session).assign(instance_id)
                 return counts
             case CapacityFound(databases, sizes):
-                counts = await DatabaseSync(self._session).apply(instance_id, databases, findings.seen_at)
-                await SizeRecorder(self._session, self._statistics_days).record(instance_id, sizes, findings.seen_at)
-                return counts
+                known = await DatabaseSync(self._session).apply(instance_id, databases, findings.seen_at)
+                recorder = SizeRecorder(self._session, self._statistics_days)
+                return _counts(known, await recorder.record(instance_id, sizes, findings.seen_at))
             case SettingsFound(settings, members):
                 counts = await SettingsSync(self._session).apply(instance_id, settings, findings.seen_at)
                 await MemberSync(self._session).apply(instance_id, members, findings.seen_at)
                 return counts
+
+
+def _counts(databases: SyncedDatabases, resized: Set[str]) -> SyncCounts:
+    """A database that is as it was, but has another size, is an updated one."""
+    counts = databases.counts
+    count = sum(name in resized for name in databases.unchanged)
+    return counts._replace(updated=counts.updated + count, unchanged=counts.unchanged - count)

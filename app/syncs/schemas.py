@@ -180,7 +180,8 @@ class SyncDetail(Sync):
 
 
 class SyncRecord(BaseModel):
-    """What one sync of one kind did for one instance. The counts are accounts, databases or settings."""
+    """What one sync of one kind did for one instance. The counts are accounts, databases or settings; a database of
+    another size than was last recorded is an updated one."""
 
     model_config = ConfigDict(
         from_attributes=True,

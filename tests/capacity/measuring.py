@@ -13,7 +13,6 @@ from app.capacity.records import DatabaseSize, Sizes, TableSize
 from app.database import Database
 from app.database.transactions import run_in_transaction
 from app.inventory.instance_lock import hold_instance
-from app.inventory.records import SyncCounts
 from app.models import Base
 
 # Of these days nothing is too old to be kept.
@@ -35,12 +34,13 @@ async def record(
     measured: Mapping[str, int] | Sizes,
     moment: str | date | datetime,
     retention_days: int = FOR_EVER,
-) -> SyncCounts:
-    """A measurement in a transaction of its own; on a day without a time, at noon in UTC."""
+) -> frozenset[str]:
+    """The databases of which another size was recorded, by a measurement in a transaction of its own; on a day without
+    a time, at noon in UTC."""
     found = measured if isinstance(measured, Sizes) else sizes(measured)
     at = moment if isinstance(moment, datetime) else noon(moment)
 
-    async def record_held(session: AsyncSession) -> SyncCounts:
+    async def record_held(session: AsyncSession) -> frozenset[str]:
         await hold_instance(session, instance_id)
         return await SizeRecorder(session, retention_days).record(instance_id, found, at)
 

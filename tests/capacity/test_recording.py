@@ -16,7 +16,6 @@ from app.capacity.records import DatabaseSize, Sizes, TableSize
 from app.capacity.retention import StatisticsRetention
 from app.config import Settings
 from app.database import Database
-from app.inventory.records import SyncCounts
 from app.models import Base
 from tests.capacity.measuring import days, record, record_days, rows, sizes, summary
 from tests.factories import Registry
@@ -46,8 +45,7 @@ async def instance_id(registry: Registry) -> int:
 class TestDay:
     async def test_has_a_row_for_each_database_and_the_total(self, database: Database, instance_id: int) -> None:
         found = Sizes([DatabaseSize("shop", 700, 500, 200), DatabaseSize("blog", 50)])
-        counts = await record(database, instance_id, found, "2026-11-23")
-        assert counts == SyncCounts(found=2, created=2)
+        await record(database, instance_id, found, "2026-11-23")
         [total] = await rows(database, "instance_size_stats")
         assert (total["collected_on"], total["total_bytes"], total["database_count"]) == (date(2026, 11, 23), 750, 2)
         assert total["collected_at"] == datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -60,50 +58,48 @@ class TestDay:
     async def test_a_second_run_updates_it(self, database: Database, instance_id: int) -> None:
         await record(database, instance_id, {"shop": 100, "blog": 10, "wiki": 5}, "2026-11-23")
         later = datetime(2026, 11, 23, 18, tzinfo=UTC)
-        counts = await record(database, instance_id, {"shop": 120, "blog": 10, "new": 1}, later)
-        assert counts == SyncCounts(found=3, created=1, updated=1, unchanged=1)
+        await record(database, instance_id, {"shop": 120, "blog": 10, "new": 1}, later)
         [total] = await rows(database, "instance_size_stats")
         assert (total["total_bytes"], total["database_count"], total["collected_at"]) == (131, 3, later)
         assert await summary(database, "month", "2026-11-01") == (131, 131, 131, None, None, "stable", 1)
         assert await summary(database, "day", "2026-11-23", "shop") == (120, 120, 120, None, None, "stable", 1)
 
-    async def test_a_run_that_finds_nothing_new_says_so(self, database: Database, instance_id: int) -> None:
+    async def test_a_run_that_finds_nothing_new_is_the_last_one(self, database: Database, instance_id: int) -> None:
         await record(database, instance_id, {"shop": 100}, "2026-11-23")
         later = datetime(2026, 11, 23, 18, tzinfo=UTC)
-        assert await record(database, instance_id, {"shop": 100}, later) == SyncCounts(found=1, unchanged=1)
+        await record(database, instance_id, {"shop": 100}, later)
         [total] = await rows(database, "instance_size_stats")
         assert total["collected_at"] == later
 
     async def test_other_index_bytes_alone_are_an_update(self, database: Database, instance_id: int) -> None:
         for index_bytes in (1, 2):
             found = Sizes([DatabaseSize("shop", 10, 5, index_bytes)])
-            counts = await record(database, instance_id, found, "2026-11-23")
-        assert counts == SyncCounts(found=1, updated=1)
+            await record(database, instance_id, found, "2026-11-23")
+        assert [row["index_bytes"] for row in await rows(database, "database_size_stats")] == [2]
 
     async def test_a_measurement_from_before_the_stored_one_changes_nothing(
         self, database: Database, instance_id: int
     ) -> None:
         await record(database, instance_id, {"shop": 100}, datetime(2026, 11, 23, 18, tzinfo=UTC))
         early = datetime(2026, 11, 23, 6, tzinfo=UTC)
-        assert await record(database, instance_id, {"shop": 90, "old": 1}, early) == SyncCounts(found=2, unchanged=2)
+        await record(database, instance_id, {"shop": 90, "old": 1}, early)
         assert [row["size_bytes"] for row in await rows(database, "database_size_stats")] == [100]
         assert await summary(database, "day", "2026-11-23") == (100, 100, 100, None, None, "stable", 1)
 
     async def test_a_database_that_is_gone_leaves_the_total(self, database: Database, instance_id: int) -> None:
         await record(database, instance_id, {"shop": 100, "blog": 10}, "2026-11-23")
-        counts = await record(database, instance_id, {"shop": 100}, datetime(2026, 11, 23, 18, tzinfo=UTC))
-        assert counts == SyncCounts(found=1, unchanged=1)
+        await record(database, instance_id, {"shop": 100}, datetime(2026, 11, 23, 18, tzinfo=UTC))
         assert await summary(database, "day", "2026-11-23") == (100, 100, 100, None, None, "stable", 1)
         # Its sizes stay.
         assert await summary(database, "month", "2026-11-01", "blog") == (10, 10, 10, None, None, "stable", 1)
 
     async def test_a_server_without_databases_is_empty(self, database: Database, instance_id: int) -> None:
-        assert await record(database, instance_id, {}, "2026-11-23") == SyncCounts()
+        await record(database, instance_id, {}, "2026-11-23")
         assert await summary(database, "quarter", "2026-10-01") == (0, 0, 0, None, None, "stable", 1)
 
     async def test_of_two_databases_with_one_name_the_first_stands(self, database: Database, instance_id: int) -> None:
         found = Sizes([DatabaseSize("shop", 1), DatabaseSize("shop", 2)])
-        assert await record(database, instance_id, found, "2026-11-23") == SyncCounts(found=1, created=1)
+        await record(database, instance_id, found, "2026-11-23")
         assert [row["total_bytes"] for row in await rows(database, "instance_size_stats")] == [1]
 
     async def test_other_instances_are_not_touched(
@@ -115,6 +111,54 @@ class TestDay:
         for table in AGGREGATIONS:
             found = await rows(database, table, instance_id=other)
             assert [row["average_bytes"] for row in found] == [7] * 4
+
+
+class TestResized:
+    """What `record` returns: databases of which another size is recorded than the last one up to the day."""
+
+    async def test_are_all_at_first(self, database: Database, instance_id: int) -> None:
+        assert await record(database, instance_id, {"shop": 100, "blog": 0}, "2026-11-20") == {"shop", "blog"}
+
+    async def test_are_those_that_differ_from_an_earlier_day(self, database: Database, instance_id: int) -> None:
+        await record(database, instance_id, {"shop": 100, "blog": 10, "wiki": 5}, "2026-11-20")
+        await record(database, instance_id, {"shop": 100, "blog": 20}, "2026-11-21")
+        measured = {"shop": 100, "blog": 10, "wiki": 5, "new": 1}
+        assert await record(database, instance_id, measured, "2026-11-23") == {"blog", "new"}
+        # Each has its row of the day all the same.
+        stored = await rows(database, "database_size_stats", collected_on=date(2026, 11, 23))
+        assert {row["database_name"]: row["size_bytes"] for row in stored} == measured
+
+    async def test_are_those_that_differ_from_the_days_own(self, database: Database, instance_id: int) -> None:
+        await record(database, instance_id, {"shop": 100, "blog": 10}, "2026-11-22")
+        await record(database, instance_id, {"shop": 200, "blog": 10}, "2026-11-23")
+        later = datetime(2026, 11, 23, 18, tzinfo=UTC)
+        assert await record(database, instance_id, {"shop": 100, "blog": 10}, later) == {"shop"}
+        assert await record(database, instance_id, {"shop": 100, "blog": 10}, later) == frozenset()
+
+    @pytest.mark.parametrize(
+        "other", [DatabaseSize("shop", 10, 5, 2), DatabaseSize("shop", 10), DatabaseSize("shop", 9, 5, 1)]
+    )
+    async def test_have_another_part_of_data_or_indexes(
+        self, database: Database, instance_id: int, other: DatabaseSize
+    ) -> None:
+        await record(database, instance_id, Sizes([DatabaseSize("shop", 10, 5, 1)]), "2026-11-22")
+        assert await record(database, instance_id, Sizes([other]), "2026-11-23") == {"shop"}
+
+    async def test_of_a_day_that_comes_late_are_compared_with_days_before_it(
+        self, database: Database, instance_id: int
+    ) -> None:
+        await record_days(database, instance_id, {"2026-11-20": 100, "2026-11-22": 300})
+        assert await record(database, instance_id, {"shop": 100}, "2026-11-21") == frozenset()
+        assert await record(database, instance_id, {"shop": 100}, "2026-11-19") == {"shop"}
+
+    async def test_are_none_where_nothing_is_recorded(self, database: Database, instance_id: int) -> None:
+        await record(database, instance_id, {"shop": 100}, datetime(2026, 11, 23, 18, tzinfo=UTC))
+        early = datetime(2026, 11, 23, 6, tzinfo=UTC)
+        assert await record(database, instance_id, {"shop": 90, "old": 1}, early) == frozenset()
+
+    async def test_are_the_instances_own(self, database: Database, registry: Registry, instance_id: int) -> None:
+        await record(database, await registry.instance(), {"shop": 100}, "2026-11-22")
+        assert await record(database, instance_id, {"shop": 100}, "2026-11-23") == {"shop"}
 
 
 class TestZones:
@@ -143,10 +187,9 @@ class TestZones:
 
     async def test_the_same_moment_in_two_zones_is_one_measurement(self, database: Database, instance_id: int) -> None:
         await record(database, instance_id, {"shop": 1}, datetime(2026, 12, 31, 12, tzinfo=UTC))
-        counts = await record(
-            database, instance_id, {"shop": 2}, datetime(2027, 1, 1, 2, tzinfo=timezone(timedelta(hours=14)))
-        )
-        assert counts == SyncCounts(found=1, updated=1)
+        same = datetime(2027, 1, 1, 2, tzinfo=timezone(timedelta(hours=14)))
+        assert await record(database, instance_id, {"shop": 2}, same) == {"shop"}
+        assert [row["size_bytes"] for row in await rows(database, "database_size_stats")] == [2]
 
 
 class TestPeriods:
@@ -231,7 +274,8 @@ class TestPeriods:
         found = await asyncio.gather(
             *(record(database, instance_id, {"shop": moment.hour}, moment) for moment in reversed(moments))
         )
-        assert sum(counts.created for counts in found) == 1
+        # The first to record has nothing to compare with; those who come after it with an earlier moment say nothing.
+        assert all(each in (frozenset(), {"shop"}) for each in found) and {"shop"} in found
         assert await summary(database, "week", "2026-11-23", "shop") == (11, 11, 11, None, None, "stable", 1)
 
 
@@ -289,8 +333,8 @@ class TestNames:
     async def test_are_stored_as_they_are(self, database: Database, instance_id: int) -> None:
         measured = {name: 10 + place for place, name in enumerate(self.NAMES)}
         for _ in range(2):
-            counts = await record(database, instance_id, measured, "2026-11-23")
-        assert counts == SyncCounts(found=6, unchanged=6)
+            resized = await record(database, instance_id, measured, "2026-11-23")
+        assert resized == frozenset()
         stored = {row["database_name"]: row["size_bytes"] for row in await rows(database, "database_size_stats")}
         assert stored == measured
         assert await summary(database, "day", "2026-11-23", self.NAMES[0]) == (10, 10, 10, None, None, "stable", 1)
@@ -301,8 +345,8 @@ class TestNames:
         measured = {"a\x00b": 1, "c\ud800": 2, "x" * 300 + "1": 3, "x" * 300 + "2": 4}
         tables = [TableSize(name, "s\x00", "t\ud800" * 200, size) for name, size in measured.items()]
         for _ in range(2):
-            counts = await record(database, instance_id, sizes(measured, tables), "2026-11-23")
-        assert counts == SyncCounts(found=4, unchanged=4)
+            resized = await record(database, instance_id, sizes(measured, tables), "2026-11-23")
+        assert resized == frozenset()
         assert len(await rows(database, "database_size_stats")) == 4
         assert len(await rows(database, "database_table_size_stats")) == 4
 

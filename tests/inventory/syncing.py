@@ -42,9 +42,11 @@ async def sync_accounts(database: Database, instance_id: int, *found: FoundAccou
 async def sync_databases(
     database: Database, instance_id: int, *found: FoundDatabase, at: datetime = FIRST
 ) -> SyncCounts:
-    return await run_in_transaction(
+    synced = await run_in_transaction(
         database.writers, lambda session: DatabaseSync(session).apply(instance_id, found, at)
     )
+    assert len(synced.unchanged) == synced.counts.unchanged
+    return synced.counts
 
 
 async def sync_settings(
