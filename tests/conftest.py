@@ -28,7 +28,7 @@ from tests.factories import Registry
 from tests.postgres_server import PostgresServer, memory
 from tests.signing_in import signed_in_as
 
-pytest_plugins = ["tests.loop_watch_plugin"]
+pytest_plugins = ["tests.loop_watch_plugin", "tests.quick_hashes"]
 
 ROOT = Path(__file__).parent.parent
 _postgres: PostgresServer | None = None

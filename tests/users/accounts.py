@@ -12,8 +12,8 @@ from tests.factories import Registry
 LOGIN, REFRESH, LOGOUT = "/api/v1/auth/login", "/api/v1/auth/refresh", "/api/v1/auth/logout"
 ME, OWN_PASSWORD = "/api/v1/auth/me", "/api/v1/auth/password"
 PASSWORD = "seven quiet lighthouses"
-# Made once, with today's parameters: each hash takes as long as a test.
-PASSWORD_HASH = "$argon2id$v=19$m=65536,t=3,p=4$7K7T1YO0GQuLJAr9yTocXw$bmx2OcvUnWL1RLKF2VlpoLbkkDSvlivqRZ0HlEfvYA4"
+# With the parameters of tests.quick_hashes.
+PASSWORD_HASH = "$argon2id$v=19$m=8,t=1,p=1$GeZbVXJSSpaPp3NvvnFj9g$s1DXqd0tmkrw/U9WD/avjnwvOeuxMom3U1aXwlaU3tg"
 
 
 async def account(registry: Registry, name: str = "jane", **values: Any) -> int:

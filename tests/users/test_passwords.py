@@ -12,7 +12,6 @@ from app.users import passwords
 from app.users.common_passwords import COMMON_PASSWORDS
 from app.users.passwords import (
     HASHES_AT_ONCE,
-    NOBODYS_HASH,
     check_password,
     generate_password,
     hash_password,
@@ -20,6 +19,8 @@ from app.users.passwords import (
     verify_password,
 )
 from tests.users.accounts import PASSWORD, PASSWORD_HASH
+
+costly = pytest.mark.usefixtures("costly_hashes")
 
 
 class TestRules:
@@ -83,6 +84,7 @@ class TestGenerated:
 
 
 class TestHash:
+    @costly
     async def test_is_argon2id_and_checked(self) -> None:
         made = await hash_password(PASSWORD)
         assert made.startswith("$argon2id$")
@@ -100,13 +102,18 @@ class TestHash:
     async def test_of_what_utf_8_cannot_hold_is_just_wrong(self) -> None:
         assert not await verify_password("\ud800", PASSWORD_HASH)
 
+    @costly
     def test_the_stand_in_takes_as_long_as_todays_hashes(self) -> None:
         """A hash tells its parameters, and by them its time."""
         todays = Argon2Hasher(time_cost=3, memory_cost=64 * 1024, parallelism=4)
-        assert not todays.check_needs_rehash(NOBODYS_HASH)
-        assert not todays.check_needs_rehash(PASSWORD_HASH)
-        assert not passwords._argon2.check_needs_rehash(NOBODYS_HASH)
+        assert not todays.check_needs_rehash(passwords.NOBODYS_HASH)
+        assert not passwords._argon2.check_needs_rehash(passwords.NOBODYS_HASH)
 
+    def test_the_hashes_of_tests_take_as_long_as_each_other(self) -> None:
+        for stored in (passwords.NOBODYS_HASH, PASSWORD_HASH):
+            assert not passwords._argon2.check_needs_rehash(stored)
+
+    @costly
     async def test_with_other_parameters_is_made_anew(self) -> None:
         old = Argon2Hasher(time_cost=1, memory_cost=8 * 1024, parallelism=1).hash(PASSWORD)
         check = await check_password(PASSWORD, old)
@@ -131,4 +138,4 @@ class TestTime:
         verify = passwords._argon2.verify
         monkeypatch.setattr(passwords._argon2, "verify", lambda *each: seen.append(each[1]) or verify(*each))
         await verify_password("wrong", stored)
-        assert seen == [stored if stored == PASSWORD_HASH else NOBODYS_HASH]
+        assert seen == [stored if stored == PASSWORD_HASH else passwords.NOBODYS_HASH]
