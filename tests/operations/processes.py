@@ -64,6 +64,8 @@ class Installation:
         fixed = {"rate_limits": "off", "audit_seal_seconds": "3600", "access_token_seconds": "86400"}
         self._settings = {"database_url": url, **fixed, **settings}
         self._stack = ExitStack()
+        # One for all calls: each of its own would load the certificates that this machine trusts.
+        self._client = self._stack.enter_context(httpx.Client(timeout=WAIT_SECONDS))
         self._token: dict[str, str] | None = None
         self._server: Served | None = None
         self._workers = 0
@@ -83,7 +85,7 @@ class Installation:
             self._disk.pid = server.process.pid
         if self._token is None:
             form = {"username": "admin", "password": server.password}
-            answer = httpx.post(f"{server.url}{API}/auth/login", data=form, timeout=WAIT_SECONDS)
+            answer = self._client.post(f"{server.url}{API}/auth/login", data=form)
             self._token = {"Authorization": f"Bearer {answer.json()['access_token']}"}
         self._server = server
         return server
@@ -108,9 +110,7 @@ class Installation:
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
         assert self._server is not None
-        return httpx.request(
-            method, self._server.url + API + path, headers=self._token, timeout=WAIT_SECONDS, **options
-        )
+        return self._client.request(method, self._server.url + API + path, headers=self._token, **options)
 
     def start_import(self, content: bytes, **form: str) -> int:
         files = {"file": ("fleet.csv", content, "text/csv")}
