@@ -20,6 +20,7 @@ from app.commands.export_instances import export_instances
 from app.commands.import_file import import_file
 from app.commands.operations_cli import operations_cli
 from app.commands.user_cli import user_cli
+from app.garbage import collect_seldom
 
 cli = typer.Typer(
     name="muster",
@@ -145,6 +146,7 @@ def rotate_key() -> None:
 
 
 def main() -> None:
+    collect_seldom()
     try:
         cli()
     except Exception:

@@ -7,6 +7,12 @@ from functools import cache
 GARBAGE_THRESHOLD = 20_000
 
 
+def collect_seldom() -> None:
+    """First of all in a process that is to live long: looking for garbage in what it loads took a quarter of the
+    start."""
+    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
+
+
 @cache
 def settle_garbage_collector() -> None:
     """What is alive now lives as long as the process, so looking through it again and again finds nothing.
@@ -17,4 +23,4 @@ def settle_garbage_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE_THRESHOLD, 20, 50)
+    collect_seldom()

@@ -17,8 +17,8 @@ import structlog
 import uvloop
 
 from app.config import Settings
+from app.garbage import collect_seldom
 from app.logs import configure_logging
-from app.worker import run_worker
 
 log = structlog.get_logger(__name__)
 
@@ -80,10 +80,14 @@ class WorkerProcess:
 
 def _work(settings: Settings) -> None:
     os.nice(NICENESS)
+    collect_seldom()
     # A Ctrl-C in the terminal goes to every process; the server decides when this one ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_after_parent, daemon=True).start()
     configure_logging(settings.log_level)
+    # Not before: it is nearly all that the process loads.
+    from app.worker import run_worker  # noqa: PLC0415
+
     uvloop.run(run_worker(settings, _announce, is_beside_server=True))
 
 
