@@ -129,8 +129,10 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         rate_limits="off",
         # No sealer beside the tests; those that need one say so.
         audit_seal_seconds=3600,
-        # Nothing begins by itself; those that are about it have it look.
+        # Nothing begins by itself; those that are about it have it look, and those whose operations are to be worked on
+        # say so.
         scheduler="off",
+        server_worker="off",
     )
 
 

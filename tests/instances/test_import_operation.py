@@ -34,7 +34,7 @@ URL = "/api/v1/operations"
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"batch_chunk_rows": CHUNK_ROWS})
+    return settings.model_copy(update={"server_worker": "on", "batch_chunk_rows": CHUNK_ROWS})
 
 
 async def start(client: httpx.AsyncClient, content: str | bytes, **form: Any) -> int:

@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI, UploadFile
 from sqlalchemy import update
 
+from app.config import Settings
 from app.instances import problems as module
 from tests.conftest import client_of
 from tests.factories import Registry, tables
@@ -268,6 +269,10 @@ async def ended(client: httpx.AsyncClient, operation_id: int) -> str:
 
 class TestAgain:
     """The columns that a file of problems has beside a row's own cells are no fault of a header."""
+
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"server_worker": "on"})
 
     async def test_the_corrected_file_applies_what_is_missing(self, client: httpx.AsyncClient) -> None:
         content = csv_of("a,pg,h1,=x", "b b,pg,h2,", "c,pg,h3,", "a,pg,h4,", columns="name,db_type,host,description")

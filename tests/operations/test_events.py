@@ -27,12 +27,6 @@ from tests.users.acting import problem, user_with
 tables = Base.metadata.tables
 
 
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Nobody works on what these tests put there."""
-    return settings.model_copy(update={"server_worker": "off"})
-
-
 def url(operation_id: int) -> str:
     return f"/api/v1/operations/{operation_id}/events"
 

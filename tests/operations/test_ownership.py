@@ -8,7 +8,6 @@ import pytest
 from fastapi import FastAPI
 
 from app.access.permissions import Permission
-from app.config import Settings
 from app.database import Database
 from tests.conftest import client_of
 from tests.factories import Registry
@@ -29,12 +28,6 @@ CALLS = (
     ("POST", "/retry"),
     ("DELETE", ""),
 )
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Nobody works on what these tests put there."""
-    return settings.model_copy(update={"server_worker": "off"})
 
 
 @dataclass(frozen=True)

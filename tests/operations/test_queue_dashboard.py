@@ -32,8 +32,7 @@ EVERYTHING = [*PAGES, *(f"partials/{each}" for each in PARTIALS), *(f"static/{ea
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    """Nobody works, so that jobs stay as they are."""
-    return settings.model_copy(update={"queue_dashboard": "on", "server_worker": "off"})
+    return settings.model_copy(update={"queue_dashboard": "on"})
 
 
 @pytest.fixture
@@ -277,7 +276,7 @@ class TestOutage:
 class TestOff:
     @pytest.fixture
     def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"queue_dashboard": "off", "server_worker": "on"})
+        return settings.model_copy(update={"queue_dashboard": "off"})
 
     def test_it_is_by_default(self) -> None:
         assert Settings.model_fields["queue_dashboard"].default == "off"

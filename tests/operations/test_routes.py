@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request
 from sqlalchemy import select
 from starlette.datastructures import URL
 
-from app.config import Settings
 from app.database import Database
 from app.models import Base
 from app.operations import repository
@@ -22,12 +21,6 @@ from tests.users.acting import audited, problem
 URL_OF_ALL = "/api/v1/operations"
 NOW = datetime.now(UTC)
 tables = Base.metadata.tables
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """Nobody works on what these tests put there."""
-    return settings.model_copy(update={"server_worker": "off"})
 
 
 def url(operation_id: int, *more: str) -> str:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from fastapi import FastAPI
 
-from app.config import Settings
 from app.database import Database
 from app.syncs import breaker as breaker_module
 from app.syncs.breaker import CircuitBreaker, Endpoint
@@ -29,11 +28,6 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"server_worker": "off"})
 
 
 @pytest.fixture

@@ -223,6 +223,10 @@ class TestParameters:
 
 
 class TestMany:
+    @pytest.fixture
+    def settings(self, settings: Settings) -> Settings:
+        return settings.model_copy(update={"server_worker": "on"})
+
     async def test_each_is_an_item(
         self, client: httpx.AsyncClient, registry: Registry, servers: FakeServers, credential_id: int
     ) -> None:

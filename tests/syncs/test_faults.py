@@ -22,9 +22,8 @@ LIMIT_SECONDS = 5.0
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(
-        update={"allow_loopback": "on", "sync_seconds": LIMIT_SECONDS, "sync_connect_seconds": LIMIT_SECONDS - 1}
-    )
+    limits = {"sync_seconds": LIMIT_SECONDS, "sync_connect_seconds": LIMIT_SECONDS - 1}
+    return settings.model_copy(update={"server_worker": "on", "allow_loopback": "on", **limits})
 
 
 class Ports:

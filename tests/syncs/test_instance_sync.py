@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import select, text, update
 
-from app.config import Settings
 from app.database import Database
 from app.models.operation import OperationState
 from app.models.sync import SyncKind
@@ -25,11 +24,6 @@ from tests.syncs.syncing import PASSWORD, FakeServers, Syncs, credential, rows_o
 
 HOST = "10.0.0.1"
 SOON = datetime(2026, 11, 24, tzinfo=UTC)
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"server_worker": "off"})
 
 
 @pytest.fixture

@@ -33,6 +33,11 @@ REFUSED = ServerFailure(FailureKind.REFUSED, "connection refused", "is it runnin
 
 
 @pytest.fixture
+def settings(settings: Settings) -> Settings:
+    return settings.model_copy(update={"server_worker": "on"})
+
+
+@pytest.fixture
 async def credential_id(app: FastAPI, registry: Registry) -> int:
     return await credential(app, registry)
 
@@ -295,10 +300,6 @@ class TestReading:
 
 
 class TestProgress:
-    @pytest.fixture
-    def settings(self, settings: Settings) -> Settings:
-        return settings.model_copy(update={"server_worker": "off"})
-
     async def test_names_the_slowest(
         self, app: FastAPI, admin: int, client: httpx.AsyncClient, registry: Registry, servers: FakeServers
     ) -> None:

@@ -28,11 +28,6 @@ LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"server_worker": "off"})
-
-
-@pytest.fixture
 def scheduler(app: FastAPI, database: Database) -> Scheduler:
     return Scheduler(database, DataSyncService(IdleEngine()))
 

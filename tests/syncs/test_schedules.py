@@ -20,11 +20,6 @@ URL = "/api/v1/schedules"
 NIGHTLY = {"name": "nightly", "cron": "0 3 * * *", "timezone": "Europe/Berlin", "kinds": ["settings", "accounts"]}
 
 
-@pytest.fixture
-def settings(settings: Any) -> Any:
-    return settings.model_copy(update={"server_worker": "off"})
-
-
 async def create(client: httpx.AsyncClient, **values: Any) -> dict[str, Any]:
     answer = await client.post(URL, json=NIGHTLY | values)
     assert answer.status_code == 201, answer.text

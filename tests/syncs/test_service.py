@@ -24,7 +24,7 @@ ODD_NAMES = ['o\'brien "the boss"', "emoji 🐘 role", CJK_21, "semi;colon -- co
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    return settings.model_copy(update={"allow_loopback": "on", "sync_connect_seconds": 5.0})
+    return settings.model_copy(update={"server_worker": "on", "allow_loopback": "on", "sync_connect_seconds": 5.0})
 
 
 @pytest.fixture

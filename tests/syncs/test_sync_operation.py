@@ -38,8 +38,7 @@ GONE = ServerFailure(FailureKind.CLOSED, "the server closed the connection", "lo
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
-    changes = {"server_worker": "off", "sync_seconds": 5.0, "sync_connections": 4, "sync_connections_per_host": 2}
-    return settings.model_copy(update=changes)
+    return settings.model_copy(update={"sync_seconds": 5.0, "sync_connections": 4, "sync_connections_per_host": 2})
 
 
 @pytest.fixture
