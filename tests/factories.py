@@ -5,14 +5,14 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import count
 from typing import Any
 
-from sqlalchemy import MetaData, Table, func, insert, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import insert, select
 
 from app.database import Database
 from app.instances.cascade import plan
 from app.models import Base
 from app.models.role import Role
 from app.models.space import Space
+from tests.catalogue import counts_of, listed_tables
 
 tables = Base.metadata.tables
 _numbers = count(1)
@@ -159,30 +159,13 @@ class Registry:
     async def counts(self) -> dict[str, int]:
         """Rows of every table that the database itself lists, whether or not the metadata knows it."""
         async with self._database.read_engine.connect() as connection:
-            reflected = await connection.run_sync(_reflect)
-            return {table.name: await _count(connection, table) for table in reflected}
+            return await counts_of(connection, await listed_tables(connection))
 
     async def rows_of(self, instance_ids: Sequence[int]) -> dict[str, int]:
         """Rows in every table with an `instance_id` column, found by catalogue, that name one of these instances, but
         for those that are to outlive it."""
         async with self._database.read_engine.connect() as connection:
-            reflected = await connection.run_sync(_reflect)
-            return {
-                table.name: (
-                    await connection.execute(
-                        select(func.count()).select_from(table).where(table.c.instance_id.in_(instance_ids))
-                    )
-                ).scalar_one()
-                for table in reflected
-                if "instance_id" in table.c and table.name not in plan.kept
-            }
-
-
-def _reflect(connection: Any) -> list[Table]:
-    metadata = MetaData()
-    metadata.reflect(connection)
-    return list(metadata.tables.values())
-
-
-async def _count(connection: AsyncConnection, table: Table) -> int:
-    return (await connection.execute(select(func.count()).select_from(table))).scalar_one()
+            tables = (await listed_tables(connection)).values()
+            names = [table.name for table in tables if "instance_id" in table.c and table.name not in plan.kept]
+            listed = ", ".join(map(str, instance_ids)) or "NULL"
+            return await counts_of(connection, names, f"instance_id IN ({listed})")

@@ -12,9 +12,10 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
-from sqlalchemy import MetaData, select
+from sqlalchemy import select
 
 from app.database import Database
+from tests.catalogue import listed_tables
 from tests.conftest import client_of
 from tests.factories import Registry
 from tests.instances.importing import csv_of
@@ -213,14 +214,11 @@ class Walk:
 async def everything_of(database: Database, belongings: Belongings) -> dict[str, list[str]]:
     """By table, as text: each row that is of the space, or of an instance in it, or bears the mark."""
     found: dict[str, list[str]] = {}
-    metadata = MetaData()
     async with database.read_engine.connect() as connection:
-        await connection.run_sync(metadata.reflect)
-        spaces_instances = select(metadata.tables["instances"].c.id).where(
-            metadata.tables["instances"].c.space_id == belongings.space_id
-        )
-        ids = set((await connection.execute(spaces_instances)).scalars())
-        for name, table in metadata.tables.items():
+        tables = await listed_tables(connection)
+        instances = tables["instances"].c
+        ids = set(await connection.scalars(select(instances.id).where(instances.space_id == belongings.space_id)))
+        for name, table in tables.items():
             for row in (await connection.execute(select(table))).mappings():
                 is_of_space = row.get("space_id") == belongings.space_id or row.get("instance_id") in ids
                 if is_of_space or MARK in str(dict(row)):

@@ -6,12 +6,13 @@ from itertools import count
 from typing import Any
 
 import httpx
-from sqlalchemy import Connection, MetaData, Table, insert, select, text
+from sqlalchemy import Table, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import Database
 from app.instances.cascade import plan
 from app.models import Base
+from tests.catalogue import listed_tables
 from tests.factories import SINGLE_ROWS
 
 BELOW = tuple(table.name for table in plan.tables())
@@ -143,13 +144,7 @@ async def _inserted(connection: AsyncConnection, name: str, rows: Sequence[dict[
 async def catalogue(database: Database) -> list[Table]:
     """The tables that the database itself lists."""
     async with database.read_engine.connect() as connection:
-        return await connection.run_sync(_reflected)
-
-
-def _reflected(connection: Connection) -> list[Table]:
-    metadata = MetaData()
-    metadata.reflect(connection)
-    return list(metadata.tables.values())
+        return list((await listed_tables(connection)).values())
 
 
 async def contents(database: Database, tables: Sequence[Table]) -> dict[str, list[dict[str, str]]]:

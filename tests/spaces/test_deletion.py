@@ -1,13 +1,11 @@
 """Deleting a space: with everything in it, by the way of every deletion, and nothing of it is left in any table."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import MetaData, Table, func, select, text
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import select, text
 
 from app.database import Database
 from app.instances import space_deletion
@@ -15,6 +13,7 @@ from app.instances.deletion_runner import DeletionRunner
 from app.models import Base
 from app.models.audit import AuditEvent
 from app.spaces.removal import INSTANCES, KEPT, REMOVED
+from tests.catalogue import counts_of, listed_tables
 from tests.factories import Registry
 from tests.spaces.test_routes import problem
 
@@ -59,23 +58,11 @@ ALL = {
 }
 
 
-def _reflected(connection: Any) -> Sequence[Table]:
-    metadata = MetaData()
-    metadata.reflect(connection)
-    return list(metadata.tables.values())
-
-
-async def _count(connection: AsyncConnection, table: Table, space_id: int) -> int:
-    return (
-        await connection.execute(select(func.count()).select_from(table).where(table.c.space_id == space_id))
-    ).scalar_one()
-
-
 async def rows_of(database: Database, space_id: int) -> dict[str, int]:
     """By the database's own catalogue: every table with a `space_id` that has rows of the space."""
     async with database.read_engine.connect() as connection:
-        tables = [each for each in await connection.run_sync(_reflected) if "space_id" in each.c]
-        counts = {each.name: await _count(connection, each, space_id) for each in tables}
+        names = [name for name, table in (await listed_tables(connection)).items() if "space_id" in table.c]
+        counts = await counts_of(connection, names, f"space_id = {space_id}")
     return {name: count for name, count in counts.items() if count}
 
 
