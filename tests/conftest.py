@@ -24,6 +24,7 @@ from fastapi import FastAPI
 from app.config import Settings
 from app.database import Database
 from app.main import create_app
+from tests.compilations import share_compilations
 from tests.factories import Registry
 from tests.postgres_server import PostgresServer, memory
 from tests.signing_in import signed_in_as
@@ -56,6 +57,7 @@ async def execute_on(url: str, statement: str) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """The controller brings up PostgreSQL and both templates; xdist's workers find them in the environment."""
     global _postgres, _directory
+    share_compilations()
     if hasattr(config, "workerinput") or config.option.collectonly or config.option.help:
         return
     in_memory = memory()
