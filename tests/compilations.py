@@ -1,4 +1,4 @@
-"""Statements compiled once for all tests: each test's engines would compile all anew, a fifth of their processor time."""
+"""Statements compiled once for all tests: each test would compile all anew, a fifth of its processor time."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ CAPACITY = 5_000
 
 
 class Compilations:
-    """What engines look their compiled statements up in, where the dialects of all engines that compile alike are one."""
+    """What engines look their compiled statements up in, with one dialect for all engines that compile alike."""
 
     def __init__(self) -> None:
         self._compiled: LRUCache[Any, Any] = LRUCache(CAPACITY)
