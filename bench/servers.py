@@ -72,6 +72,10 @@ class Databases(ABC):
         """The URL of a fresh copy."""
 
     @abstractmethod
+    def keep(self, template: str) -> None:
+        """Makes the present copy a template."""
+
+    @abstractmethod
     def drop(self, template: str) -> None:
         """Frees a template's space."""
 
@@ -124,6 +128,11 @@ class PostgresqlDatabases(Databases):
         ])  # fmt: skip
         return self._server.url("measured")
 
+    def keep(self, template: str) -> None:
+        self._run(["VACUUM (ANALYZE)"], "measured")
+        self._run([f"DROP DATABASE IF EXISTS {template} WITH (FORCE)", f"CREATE DATABASE {template} TEMPLATE measured"])
+        self._templates.add(template)
+
     def drop(self, template: str) -> None:
         self._run([f"DROP DATABASE IF EXISTS {template} WITH (FORCE)"])
         self._templates.discard(template)
@@ -174,6 +183,11 @@ class SqliteDatabases(Databases):
         with self._measured.open("rb") as copied:
             os.fsync(copied.fileno())
         return f"sqlite+aiosqlite:///{self._measured}"
+
+    def keep(self, template: str) -> None:
+        self.checkpoint()
+        shutil.copyfile(self._measured, self._path(template))
+        self._templates.add(template)
 
     def drop(self, template: str) -> None:
         self._path(template).unlink(missing_ok=True)

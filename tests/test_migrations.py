@@ -1,17 +1,19 @@
 """Migrations lead to the tables as they are declared, and back to nothing."""
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, insert, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.config import Settings
+from app.models import Base
 from tests.conftest import ROOT
 
 # What version 0005 knows of a sync.
@@ -161,6 +163,30 @@ class TestSyncSlices:
         async with engine.connect() as connection:
             rows = await connection.execute(text("SELECT id, CAST(request AS text) FROM operations"))
             return {key: orjson.loads(request).get("instance_ids") for key, request in rows}
+
+
+class TestClasses:
+    """Who is in which class goes through 0007 in both directions."""
+
+    async def test_assignments_stay(self, engine: AsyncEngine) -> None:
+        rows: dict[str, dict[str, Any]] = {
+            "instances": {"id": 7, "space_id": 1, "name": "db", "db_type": "mysql", "host": "db", "port": 3306}
+            | {"endpoint_key": "mysql:db:3306"},
+            "instance_accounts": {"id": 8, "instance_id": 7, "username": "root"},
+            "account_permissions": {"id": 9, "instance_id": 7, "account_id": 8, "digest": "0"},
+            "account_classifications": {"id": 5, "space_id": 1, "name": "all", "rule": {}},
+            "account_classification_assignments": {"instance_id": 7, "permission_id": 9, "classification_id": 5}
+            | {"rule_version": 3, "assigned_at": datetime(2026, 5, 1, 12, tzinfo=UTC)},
+        }
+        async with engine.begin() as connection:
+            for name, values in rows.items():
+                await connection.execute(insert(Base.metadata.tables[name]).values(**values))
+        for work, revision in ((command.downgrade, "0006"), (command.upgrade, "0007")):
+            await run(engine, work, revision)
+            async with engine.connect() as connection:
+                columns = "instance_id, permission_id, classification_id, rule_version"
+                found = await connection.execute(text(f"SELECT {columns} FROM account_classification_assignments"))
+                assert found.all() == [(7, 9, 5, 3)]
 
 
 class TestMetadata:

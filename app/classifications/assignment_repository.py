@@ -1,10 +1,21 @@
 """SQL about accounts as rules judge them, and about what rules have assigned."""
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
-from sqlalchemy import BigInteger, bindparam, delete, exists, select, true
+from sqlalchemy import (
+    BigInteger,
+    Result,
+    String,
+    bindparam,
+    delete,
+    exists,
+    select,
+    true,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.access.tenancy import SPACES_CHECKED
@@ -20,6 +31,10 @@ from app.models.inventory import (
     AccountPermission,
     InstanceAccount,
 )
+from app.turns import in_turns
+
+# Rows that are made into accounts before others have their turn.
+PART_ROWS: Final = 1_000
 
 _accounts = table_of(InstanceAccount)
 _permissions = table_of(AccountPermission)
@@ -29,22 +44,26 @@ _classes = table_of(AccountClassification)
 _instance_id = bindparam("instance_id", type_=BigInteger())
 
 # The space is looked up inside, so that no other space's rules are locked; and they are in order.
-_applied = (
-    select(_classes.c.id, _classes.c.rule_version, _classes.c.rule)
+_stored = (
+    select(_classes.c.id, _classes.c.revision, _classes.c.rule_version, _classes.c.is_enabled, _classes.c.rule)
     .where(
-        _classes.c.space_id == select(_instances.c.space_id).where(_instances.c.id == _instance_id).scalar_subquery(),
-        _classes.c.is_enabled,
+        _classes.c.space_id == select(_instances.c.space_id).where(_instances.c.id == _instance_id).scalar_subquery()
     )
     .order_by(_classes.c.id)
     .with_for_update(read=True)
-    .subquery("applied")
+    .subquery("stored")
 )
 # A row without a rule where there is none.
-_applied_to_instance = (
-    select(exists().where(_assignments.c.instance_id == _instance_id), *_applied.c)
-    .select_from(_instances.outerjoin(_applied, true()))
+_rules_of_instance = (
+    select(
+        _instances.c.db_type,
+        _instances.c.classes_digest,
+        exists().where(_assignments.c.instance_id == _instance_id),
+        *_stored.c,
+    )
+    .select_from(_instances.outerjoin(_stored, true()))
     .where(_instances.c.id == _instance_id)
-    .order_by(_applied.c.id)
+    .order_by(_stored.c.id)
 )
 _judged = (
     select(
@@ -54,71 +73,94 @@ _judged = (
         _accounts.c.username,
         _accounts.c.is_superuser,
         _permissions.c.digest,
-        *(_permissions.c[name] for name in AccountRights._fields),
     )
     .join_from(_permissions, _accounts, _accounts.c.id == _permissions.c.account_id)
     .join(_instances, _instances.c.id == _accounts.c.instance_id)
     .where(_accounts.c.is_present)
+    .order_by(_permissions.c.id)
 )
-_judged_of_instance = _judged.where(_accounts.c.instance_id == _instance_id)
-_NO_RIGHTS: dict[str, Any] = {"roles": (), "global_privileges": (), "database_privileges": {}, "object_privileges": {}}
+# Of both: each is then found by its own index.
+_judged_of_instance = _judged.where(_accounts.c.instance_id == _instance_id, _permissions.c.instance_id == _instance_id)
+_assigned = select(_assignments.c.permission_id, _assignments.c.classification_id, _assignments.c.rule_version)
+_assigned_of_instance = _assigned.where(
+    _assignments.c.instance_id == _instance_id,
+    _assignments.c.permission_id > bindparam("after", type_=BigInteger()),
+    _assignments.c.permission_id <= bindparam("until", type_=BigInteger()),
+)
+_noted = (
+    update(_instances)
+    .where(_instances.c.id == _instance_id)
+    .values(
+        classes_digest=bindparam("seen_digest", type_=String()),
+        # Nobody changed the instance: who changed it last, and when, stays.
+        updated_at=_instances.c.updated_at,
+        updated_by=_instances.c.updated_by,
+    )
+)
+
+# By class and version of its rule, the snapshots of rights that it matched.
+Assignments = Mapping[tuple[int, int], Set[int]]
 
 
-class Assignment(NamedTuple):
-    """That the version of a class' rule matched the rights."""
+class RulesOfInstance(NamedTuple):
+    """What there is to judge an instance's accounts by: every rule of its space in order of id, disabled ones too.
 
-    permission_id: int
-    classification_id: int
-    rule_version: int
+    `classes_digest` is what was noted when they were judged last. `has_assignments`: whether any rule, of these or of
+    others, matched before.
+    """
 
-
-_assigned = select(*(_assignments.c[name] for name in Assignment._fields))
-_assigned_of_instance = _assigned.where(_assignments.c.instance_id == _instance_id)
-
-
-class AppliedRules(NamedTuple):
-    """Of an instance. `has_assignments`: whether any rule, of these or of others, matched before."""
-
-    rules: Sequence[StoredRule]
+    db_type: DatabaseType
+    classes_digest: str | None
     has_assignments: bool
+    rules: Sequence[StoredRule]
 
 
-async def applied_rules(session: AsyncSession, instance_id: int) -> AppliedRules:
-    """What the space of the instance, which must have been looked up, applies to its accounts. Nobody changes these
-    rules or applies them otherwise until the transaction ends."""
+async def rules_of_instance(session: AsyncSession, instance_id: int) -> RulesOfInstance:
+    """Of one that was looked up. Nobody changes these rules or applies them otherwise until the transaction ends."""
     parameters = {"instance_id": instance_id}
-    rows = (await session.execute(_applied_to_instance, parameters, execution_options=SPACES_CHECKED)).all()
-    rules = [StoredRule._make(row[1:]) for row in rows if row[1] is not None]
-    return AppliedRules(rules, has_assignments=any(row[0] for row in rows))
+    rows = (await session.execute(_rules_of_instance, parameters, execution_options=SPACES_CHECKED)).all()
+    rules = [StoredRule._make(row[3:]) for row in rows if row[3] is not None]
+    db_type, classes_digest, has_assignments = rows[0][:3]
+    return RulesOfInstance(db_type, classes_digest, has_assignments, rules)
 
 
 async def accounts_of_instance(session: AsyncSession, instance_id: int) -> list[JudgedAccount]:
-    """Of one that was looked up."""
+    """Of one that was looked up, in order of `permission_id`."""
     parameters = {"instance_id": instance_id}
-    return _as_judged(await session.execute(_judged_of_instance, parameters, execution_options=SPACES_CHECKED))
+    return await _as_judged(await session.execute(_judged_of_instance, parameters, execution_options=SPACES_CHECKED))
 
 
-async def accounts_after(session: AsyncSession, space_id: int, permission_id: int, limit: int) -> list[JudgedAccount]:
-    """The next ones of the space's instances that are not deleted, in order of `permission_id`."""
-    statement = (
-        _judged.where(
-            _instances.c.space_id == space_id, _instances.c.deleted_at.is_(None), _permissions.c.id > permission_id
-        )
-        .order_by(_permissions.c.id)
-        .limit(limit)
+async def accounts_after(
+    session: AsyncSession, space_id: int, permission_id: int, limit: int, *, are_held: bool = False
+) -> list[JudgedAccount]:
+    """The next ones of the space's instances that are not deleted, in order of `permission_id`. Held, their instances,
+    and so the accounts, stay until the transaction ends."""
+    statement = _judged.where(
+        _instances.c.space_id == space_id, _instances.c.deleted_at.is_(None), _permissions.c.id > permission_id
+    ).limit(limit)
+    if are_held:
+        statement = statement.with_for_update(read=True, key_share=True, of=_instances)
+    return await _as_judged(await session.execute(statement))
+
+
+async def _as_judged(result: Result[Any]) -> list[JudgedAccount]:
+    found: list[JudgedAccount] = []
+    for part in result.partitions(PART_ROWS):
+        found.extend(map(JudgedAccount._make, part))
+        await asyncio.sleep(0)
+    return found
+
+
+async def rights_of(
+    session: AsyncSession, permission_ids: Sequence[int], names: Sequence[str]
+) -> AsyncIterator[tuple[int, AccountRights]]:
+    """By `permission_id`, those of the rights that are named."""
+    statement = select(_permissions.c.id, *(_permissions.c[name] for name in names)).where(
+        is_listed(session, _permissions.c.id, permission_ids)
     )
-    return _as_judged(await session.execute(statement))
-
-
-def _as_judged(rows: Iterable[Sequence[Any]]) -> list[JudgedAccount]:
-    return [
-        JudgedAccount(row[0], row[1], DatabaseType(row[2]), row[3], row[4], row[5], _rights(row[6:])) for row in rows
-    ]
-
-
-def _rights(values: Sequence[Any]) -> AccountRights:
-    named = zip(AccountRights._fields, values, strict=True)
-    return AccountRights(**{name: _NO_RIGHTS[name] if value is None else value for name, value in named})
+    async for row in in_turns(await session.execute(statement, execution_options=SPACES_CHECKED)):
+        held = zip(names, row[1:], strict=True)
+        yield row[0], AccountRights(**{name: value for name, value in held if value is not None})
 
 
 async def described(session: AsyncSession, permission_ids: Sequence[int]) -> list[MatchedAccount]:
@@ -142,58 +184,52 @@ async def described(session: AsyncSession, permission_ids: Sequence[int]) -> lis
     return [MatchedAccount._make(row) for row in await session.execute(statement)]
 
 
-async def still_there(session: AsyncSession, permission_ids: Sequence[int]) -> set[int]:
-    """Those whose account is there, which stay until the transaction ends."""
-    statement = (
-        select(_permissions.c.id)
-        .join_from(_permissions, _accounts, _accounts.c.id == _permissions.c.account_id)
-        .where(is_listed(session, _permissions.c.id, permission_ids), _accounts.c.is_present)
-        .with_for_update(read=True, key_share=True, of=_permissions)
-    )
-    return set(await session.scalars(statement))
+async def assignments_of_instance(session: AsyncSession, instance_id: int, after: int, until: int) -> Assignments:
+    """Of one that was looked up, those whose `permission_id` is between the two, the second included."""
+    parameters = {"instance_id": instance_id, "after": after, "until": until}
+    return await _grouped(await session.execute(_assigned_of_instance, parameters, execution_options=SPACES_CHECKED))
 
 
-async def assignments_of_instance(session: AsyncSession, instance_id: int) -> set[Assignment]:
-    """Of one that was looked up."""
-    parameters = {"instance_id": instance_id}
-    result = await session.execute(_assigned_of_instance, parameters, execution_options=SPACES_CHECKED)
-    return {Assignment._make(row) for row in result}
-
-
-async def assignments_of(
-    session: AsyncSession, classification_id: int, permission_ids: Sequence[int]
-) -> set[Assignment]:
+async def assignments_of(session: AsyncSession, classification_id: int, permission_ids: Sequence[int]) -> Assignments:
     statement = _assigned.where(
         _assignments.c.classification_id == classification_id,
         is_listed(session, _assignments.c.permission_id, permission_ids),
     )
-    return {Assignment._make(row) for row in await session.execute(statement)}
+    return await _grouped(await session.execute(statement))
 
 
-async def replace(
-    session: AsyncSession,
-    taken: Iterable[Assignment],
-    given: Iterable[tuple[int, Assignment]],
-    moment: datetime,
-) -> None:
-    """Removes the one and adds the other, of which each comes with its instance's id."""
-    by_class: dict[int, list[int]] = {}
-    for each in taken:
-        by_class.setdefault(each.classification_id, []).append(each.permission_id)
-    for classification_id, permission_ids in by_class.items():
+async def _grouped(result: Result[int, int, int]) -> Assignments:
+    found: dict[tuple[int, int], set[int]] = {}
+    async for row in in_turns(result):
+        found.setdefault((row[1], row[2]), set()).add(row[0])
+    return found
+
+
+async def take(session: AsyncSession, taken: Assignments) -> None:
+    for (classification_id, _), permission_ids in taken.items():
         statement = delete(_assignments).where(
             _assignments.c.classification_id == classification_id,
-            is_listed(session, _assignments.c.permission_id, permission_ids),
+            is_listed(session, _assignments.c.permission_id, list(permission_ids)),
         )
         await session.execute(statement)
-    assigned_at = stored_timestamp(session, moment)
-    rows = [(instance_id, *each, assigned_at) for instance_id, each in given]
-    if rows:
-        await insert_rows(session, _assignments, ("instance_id", *Assignment._fields, "assigned_at"), rows)
 
 
-async def remove_all(session: AsyncSession, classification_id: int) -> None:
-    await session.execute(delete(_assignments).where(_assignments.c.classification_id == classification_id))
+async def give(session: AsyncSession, given: Assignments, instance_ids: Mapping[int, int], moment: datetime) -> None:
+    """`instance_ids` by `permission_id`. Nobody may have removed the accounts meanwhile."""
+    # In the order of the primary key.
+    rows = sorted(
+        (instance_ids[permission_id], permission_id, *version)
+        for version, permission_ids in given.items()
+        for permission_id in permission_ids
+    )
+    columns = ("instance_id", "permission_id", "classification_id", "rule_version")
+    await insert_rows(session, _assignments, columns, rows, {"assigned_at": stored_timestamp(session, moment)})
+
+
+async def note_classes_digest(session: AsyncSession, instance_id: int, digest: str | None) -> None:
+    """Of an instance that the caller holds. None: they are to be judged whatever they are."""
+    parameters = {"instance_id": instance_id, "seen_digest": digest}
+    await session.execute(_noted, parameters, execution_options=SPACES_CHECKED)
 
 
 async def remove_all_of_instance(session: AsyncSession, instance_id: int) -> None:

@@ -53,10 +53,12 @@ class RuleVersion(NamedTuple):
 
 
 class StoredRule(NamedTuple):
-    """A rule that is applied, as it is stored."""
+    """A rule as it is stored."""
 
     classification_id: int
+    revision: int
     rule_version: int
+    is_enabled: bool
     rule: object
 
 

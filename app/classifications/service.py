@@ -117,7 +117,7 @@ class ClassificationService:
         accounts, matched, first = 0, 0, list[int]()
         async for count, found in self._application.matching(understood, space_id):
             accounts, matched = accounts + count, matched + len(found)
-            first += [each.permission_id for each in found[: limit - len(first)]]
+            first += found[: limit - len(first)]
         async with self._database.readers() as session:
             return Preview(accounts, matched, await assignment_repository.described(session, first))
 

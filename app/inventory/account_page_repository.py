@@ -58,7 +58,8 @@ async def accounts(
     )
     result = await session.execute(ordering.apply(statement, request), execution_options=SPACES_CHECKED)
     rows, next_cursor = ordering.cut(result.all(), request)
-    classes = await _classes(session, [row.permission_id for row in rows if row.permission_id is not None])
+    snapshots = [row.permission_id for row in rows if row.permission_id is not None]
+    classes = await _classes(session, instance_id, snapshots)
     items = [_account(row, classes.get(row.permission_id, [])) for row in rows]
     return Found(items, next_cursor, await _total(session, _accounts.c.id, conditions, request))
 
@@ -119,14 +120,16 @@ def _change_conditions(instance_id: int, wanted: ChangeFilter) -> list[ColumnEle
     return conditions
 
 
-async def _classes(session: AsyncSession, permission_ids: Sequence[int]) -> dict[int, list[ClassRecord]]:
+async def _classes(
+    session: AsyncSession, instance_id: int, permission_ids: Sequence[int]
+) -> dict[int, list[ClassRecord]]:
     """By snapshot of rights, the classes that it is in, those that are looked at first coming first."""
     if not permission_ids:
         return {}
     statement = (
         select(_assignments.c.permission_id, _classifications.c.id, _classifications.c.name)
         .join_from(_assignments, _classifications, _assignments.c.classification_id == _classifications.c.id)
-        .where(_assignments.c.permission_id.in_(permission_ids))
+        .where(_assignments.c.instance_id == instance_id, _assignments.c.permission_id.in_(permission_ids))
         .order_by(_classifications.c.priority, _classifications.c.id)
     )
     found: dict[int, list[ClassRecord]] = {}

@@ -102,5 +102,8 @@ class Instance(OwnedBySpace, Traced, Timestamped, Base):
     tls_ca_file: Mapped[str | None] = mapped_column(String(255), doc="A file's name in MUSTER_TLS_CA_DIR")
     version: Mapped[str | None] = mapped_column(String(100), doc="The server's own version, as last seen")
     last_connected_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    classes_digest: Mapped[str | None] = mapped_column(
+        String(64), doc="Of what its accounts' classes follow from, when they were last judged; null: judge them"
+    )
     deleted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     revision: Mapped[int] = mapped_column(Integer, default=1, server_default="1")

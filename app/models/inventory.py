@@ -98,16 +98,30 @@ class AccountClassificationVersion(OwnedBySpace, Base):
 
 
 class AccountClassificationAssignment(Base):
-    """That the rights in a snapshot matched a rule, and which version of the rule."""
+    """That the rights in a snapshot matched a rule, and which version of the rule.
+
+    An instance can have millions of them, and most of what writing one costs is looking up what it refers to. So
+    `permission_id` is no foreign key: snapshots go with their instance only, which is one.
+    """
 
     __tablename__ = "account_classification_assignments"
-    __table_args__ = (UniqueConstraint("permission_id", "classification_id"), {"sqlite_autoincrement": True})
+    __table_args__ = (
+        # Of the class' foreign key, and of whoever applies its rule to accounts.
+        Index(
+            "uq_account_classification_assignments_classification_permission",
+            "classification_id",
+            "permission_id",
+            unique=True,
+        ),
+        {"sqlite_with_rowid": False},
+    )
 
-    id: Mapped[int] = mapped_column(Id, primary_key=True)
-    instance_id: Mapped[int] = _instance_id(index=True)
-    permission_id: Mapped[int] = mapped_column(ForeignKey("account_permissions.id", ondelete="CASCADE"))
+    instance_id: Mapped[int] = mapped_column(
+        ForeignKey("instances.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    permission_id: Mapped[int] = mapped_column(Id, primary_key=True, autoincrement=False, doc="No foreign key")
     classification_id: Mapped[int] = mapped_column(
-        ForeignKey("account_classifications.id", ondelete="CASCADE"), index=True
+        ForeignKey("account_classifications.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     rule_version: Mapped[int] = mapped_column(Integer)
     assigned_at: Mapped[datetime] = mapped_column(UtcDateTime, default=utc_now)

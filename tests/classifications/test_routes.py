@@ -7,9 +7,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import func, select, update
 
-from app.classifications.assignment import AccountClassifier
 from app.database import Database
-from app.database.transactions import run_in_transaction
 from app.models.audit import AuditEvent
 from app.models.inventory import (
     AccountClassification,
@@ -18,47 +16,10 @@ from app.models.inventory import (
     AccountPermission,
     InstanceAccount,
 )
+from tests.classifications.classifying import SUPERUSERS, URL, assigned, classify, create, with_accounts
 from tests.conftest import client_of
 from tests.factories import Registry
 from tests.signing_in import signed_in_as
-
-URL = "/api/v1/classifications"
-SUPERUSERS = {"is_superuser": True}
-
-
-async def create(client: httpx.AsyncClient, name: str = "superusers", **values: Any) -> dict[str, Any]:
-    answer = await client.post(URL, json={"name": name, "rule": SUPERUSERS} | values)
-    assert answer.status_code == 201, answer.text
-    return answer.json()
-
-
-async def with_accounts(registry: Registry, *names: str, instance_id: int | None = None, **values: Any) -> int:
-    """An instance with accounts, of which those named root* are superusers."""
-    instance_id = instance_id or await registry.instance(**values)
-    for name in names:
-        account = await registry.insert(
-            "instance_accounts", instance_id=instance_id, username=name, is_superuser=name.startswith("root")
-        )
-        await registry.insert(
-            "account_permissions", instance_id=instance_id, account_id=account, digest=name, roles=[f"role of {name}"]
-        )
-    return int(instance_id)
-
-
-async def assigned(database: Database, classification_id: int) -> dict[str, int]:
-    """By name of the account, the version of the rule that matched."""
-    statement = (
-        select(InstanceAccount.username, AccountClassificationAssignment.rule_version)
-        .join(AccountPermission, AccountPermission.account_id == InstanceAccount.id)
-        .join(AccountClassificationAssignment, AccountClassificationAssignment.permission_id == AccountPermission.id)
-        .where(AccountClassificationAssignment.classification_id == classification_id)
-    )
-    async with database.readers() as session:
-        return {row[0]: row[1] for row in await session.execute(statement)}
-
-
-async def classify(database: Database, instance_id: int) -> None:
-    await run_in_transaction(database.writers, lambda session: AccountClassifier(session).assign(instance_id))
 
 
 class TestCreate:
@@ -167,7 +128,7 @@ class TestAfterASync:
     ) -> None:
         instance = await with_accounts(registry, "root")
         await create(client)
-        statement = select(AccountClassificationAssignment.id, AccountClassificationAssignment.assigned_at)
+        statement = select(AccountClassificationAssignment.permission_id, AccountClassificationAssignment.assigned_at)
         async with database.readers() as session:
             before = (await session.execute(statement)).all()
         await classify(database, instance)

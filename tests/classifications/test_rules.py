@@ -1,31 +1,46 @@
 """Rules as they are understood, and whom they match."""
 
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import pytest
 
-from app.classifications.evaluation import AccountRights, JudgedAccount, Population
+from app.classifications.evaluation import AccountRights, JudgedAccount, Population, looked_at
 from app.classifications.rules import MAX_CONDITIONS, MAX_DEPTH, parse
 from app.errors import FieldError
 from app.models.instance import DatabaseType
 
+_numbers = count(1)
 
-def account(username: str = "vera", **values: Any) -> JudgedAccount:
-    rights = {
-        "roles": (), "global_privileges": (), "database_privileges": {}, "object_privileges": {},
-    } | {name: values.pop(name) for name in AccountRights._fields if name in values}  # fmt: skip
+
+class Judged(NamedTuple):
+    account: JudgedAccount
+    rights: AccountRights
+
+
+def account(username: str = "vera", **values: Any) -> Judged:
+    rights = AccountRights(**{name: values.pop(name) for name in AccountRights._fields if name in values})
     defaults = {
-        "permission_id": 1,
+        "permission_id": next(_numbers),
         "instance_id": 1,
         "db_type": DatabaseType.MYSQL,
         "is_superuser": False,
-        "digest": username,
+        "digest": str(rights),
     }
-    return JudgedAccount(username=username, rights=AccountRights(**rights), **defaults | values)
+    return Judged(JudgedAccount(username=username, **defaults | values), rights)
 
 
-def matches(rule: object, judged: JudgedAccount) -> bool:
-    return Population([judged]).matching(parse(rule)) == {0}
+def matching(rule: object, *judged: Judged) -> set[int]:
+    """The places of those that match."""
+    population = Population([each.account for each in judged])
+    rights = {each.account.permission_id: each.rights for each in judged}
+    for permission_id in population.representatives:
+        population.learn(permission_id, rights[permission_id])
+    return set(population.matching(parse(rule)))
+
+
+def matches(rule: object, judged: Judged) -> bool:
+    return matching(rule, judged) == {0}
 
 
 class TestConditions:
@@ -107,14 +122,54 @@ class TestCombinations:
             account("bob"),
             account("root", is_superuser=True, db_type=DatabaseType.REDIS),
         ]
-        assert Population(judged).matching(parse(rule)) == {0, 1}
+        assert matching(rule, *judged) == {0, 1}
 
     def test_equal_rights_of_different_accounts_are_told_apart_by_their_names(self) -> None:
-        judged = [account("a", digest="same"), account("b", digest="same")]
-        assert Population(judged).matching(parse({"name_matches": "a"})) == {0}
+        judged = [account("a", roles=("dba",)), account("b", roles=("dba",))]
+        assert matching({"all": [{"has_role": "dba"}, {"name_matches": "b"}]}, *judged) == {1}
+
+    def test_rights_that_several_have_are_asked_for_once(self) -> None:
+        judged = [account("a", roles=("dba",)), account("b"), account("c", roles=("dba",)), account("d")]
+        asked_for = Population([each.account for each in judged]).representatives
+        assert asked_for == [judged[0].account.permission_id, judged[1].account.permission_id]
+        assert matching({"has_role": "dba"}, *judged) == {0, 2}
+        assert matching({"not": {"has_role": "dba"}}, *judged) == {1, 3}
+
+    def test_who_holds_what_is_told_by_account(self) -> None:
+        judged = [
+            account("a", database_privileges={"shop": ("SELECT",), "bank": ("INSERT",)}),
+            account("b", database_privileges={"bank": ("SELECT",)}),
+            account("c", global_privileges=("SELECT",)),
+        ]
+        on_bank = {"has_privilege": {"privilege": "SELECT", "on": "bank"}}
+        assert matching(on_bank, *judged) == {1, 2}
+        assert matching({"has_privilege": {"privilege": "SELECT", "on": "*"}}, *judged) == {2}
+        assert matching({"not": on_bank}, *judged) == {0}
+
+    def test_what_is_named_like_the_server_is_not_the_server(self) -> None:
+        judged = account(database_privileges={"*": ("SELECT",)})
+        assert not matches({"has_privilege": {"privilege": "SELECT", "on": "*"}}, judged)
+        assert not matches({"has_privilege": {"privilege": "SELECT", "on": "bank"}}, judged)
 
     def test_nobody_is_nobody(self) -> None:
-        assert Population([]).matching(parse({"not": {"is_superuser": True}})) == frozenset()
+        assert matching({"not": {"is_superuser": True}}) == set()
+
+
+class TestLookedAt:
+    @pytest.mark.parametrize(
+        ("rules", "expected"),
+        [
+            ([{"is_superuser": True}, {"name_matches": "a"}, {"db_type_in": ["mysql"]}], ()),
+            ([{"not": {"has_role": "a"}}], ("roles",)),
+            (
+                [{"is_superuser": True}, {"any": [{"has_privilege": "SELECT"}]}],
+                ("global_privileges", "database_privileges", "object_privileges"),
+            ),
+            ([{"has_role": "a"}, {"has_privilege": "SELECT"}], AccountRights._fields),
+        ],
+    )
+    def test_is_what_the_conditions_are_about(self, rules: list[object], expected: tuple[str, ...]) -> None:
+        assert looked_at(map(parse, rules)) == expected
 
 
 def nested(depth: int) -> dict[str, Any]:

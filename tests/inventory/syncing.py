@@ -62,9 +62,9 @@ async def sync_members(database: Database, instance_id: int, *members: Member, a
 
 
 async def rows(database: Database, table_name: str, instance_id: int) -> list[dict[str, Any]]:
-    """In order of id."""
+    """In order of the primary key."""
     table = tables[table_name]
-    statement = select(table).where(table.c.instance_id == instance_id).order_by(table.c.id)
+    statement = select(table).where(table.c.instance_id == instance_id).order_by(*table.primary_key)
     async with database.readers() as session:
         return [dict(row) for row in (await session.execute(statement)).mappings()]
 
