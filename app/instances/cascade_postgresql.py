@@ -9,6 +9,7 @@ that text is still what the plan says. Print it for a new migration with
 """
 
 import sys
+from functools import cache
 from textwrap import indent
 
 from sqlalchemy import ClauseElement, ColumnElement, literal_column, text
@@ -22,6 +23,7 @@ FUNCTION_NAME = "muster_delete_instance"
 _instance: ColumnElement[int] = literal_column("p_instance_id")
 
 
+@cache
 def delete_function(plan: InstanceCascadeDeletionPlan) -> str:
     """CREATE OR REPLACE FUNCTION … for the plan; the same plan gives the same text."""
     counters = {step.table.name: f"n_{number}" for number, step in enumerate(plan.steps)}
