@@ -20,6 +20,7 @@ import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
+from pydantic import SecretStr
 
 from app.config import Settings
 from app.database import Database
@@ -66,6 +67,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if in_memory is not None:
         # Below it pytest makes `tmp_path`, where SQLite would wait for the disk with every commit.
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(in_memory))
+    # These servers have no TLS. asyncpg prepares for it before it asks, and logs an error when cancelled meanwhile.
+    os.environ["PGSSLMODE"] = "disable"
     _postgres = PostgresServer()
     _postgres.start()
     os.environ["MUSTER_TEST_POSTGRES"] = _postgres.url("{}")
@@ -119,12 +122,10 @@ def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequ
     execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture
-def settings(database_url: str, tmp_path: Path) -> Settings:
+@pytest.fixture(scope="session")
+def common_settings() -> Settings:
     """Files are judged in a thread: starting a process for each test would cost more than the test."""
     return Settings(
-        database_url=database_url,
-        data_dir=tmp_path,
         judge_processes=0,
         log_level="WARNING",
         allowed_hosts="muster.test",
@@ -136,6 +137,12 @@ def settings(database_url: str, tmp_path: Path) -> Settings:
         scheduler="off",
         server_worker="off",
     )
+
+
+@pytest.fixture
+def settings(common_settings: Settings, database_url: str, tmp_path: Path) -> Settings:
+    """A copy, as looking through the environment for each takes a twentieth of a test."""
+    return common_settings.model_copy(update={"database_url": SecretStr(database_url), "data_dir": tmp_path})
 
 
 @cache

@@ -79,9 +79,7 @@ WRITES: dict[Write, int] = {with_rows_to_fetch: 2, with_objects: 2, in_bulk: BUL
 
 
 @pytest.fixture
-async def opened(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
-    # asyncpg logs an error for each of its connections that is cancelled while it asks for TLS.
-    monkeypatch.setenv("PGSSLMODE", "disable")
+async def opened(settings: Settings) -> AsyncIterator[Database]:
     database = Database(settings)
     yield database
     await database.dispose()
