@@ -286,7 +286,8 @@ class LoopWatch:
         places: list[Place] = []
         for start in innermost:
             frame = start
-            while frame is not None and frame.f_code is not self._in_turn.__code__:
+            # A greenlet that goes on meanwhile can give anything for the caller of its frame; a text was seen.
+            while isinstance(frame, FrameType) and frame.f_code is not self._in_turn.__code__:
                 places.append(Place(frame.f_code, frame.f_lineno or 0))
                 frame = frame.f_back
         return tuple(reversed(places))
